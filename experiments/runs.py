@@ -1,0 +1,138 @@
+"""A run: one training, in a folder that holds its config, its checkpoints and its scores."""
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from model.deeplabv3 import deeplabv3
+
+NUM_CHECKPOINTS = 3  # Kept: the last ones.
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is never half there: beside it, then renamed."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Writes JSON so that it is never half there."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder of a new run, or finds that a run of the same config is there.
+
+    Raises FileExistsError, with the fields that differ, where it is a run of another config.
+    """
+    config_file = workdir / "config.json"
+    ours = flat(config)
+    if config_file.exists():
+        theirs = flat(read_config(workdir))
+        if differing := [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]:
+            raise FileExistsError(
+                f"{workdir} is a run of another config; choose another --workdir. They differ in\n"
+                + "\n".join(f"  {k}: {theirs.get(k)} there, {ours.get(k)} here" for k in differing)
+            )
+    else:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(config_file, config.to_json(indent=2) + "\n")
+
+
+def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """A config -> its dotted fields and their values, as JSON has them."""
+    return _flatten(json.loads(config.to_json()))
+
+
+def _flatten(group, prefix=""):
+    fields = {}
+    for name, value in group.items():
+        if isinstance(value, dict):
+            fields |= _flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
+    """A run's folder -> the config it was trained with. Raises ValueError where it is no run."""
+    config_file = run / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(config_file.read_text()))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{run} is no run: it has no config.json. A run is made by train.py --workdir={run}"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config_file} is damaged: {error}") from error
+
+
+def build_model(
+    config: ml_collections.ConfigDict, *, output_stride: int | None = None
+) -> keras.Model:
+    """A run's config -> its model, at the output_stride it is trained at or another one."""
+    arguments = dict(config.model)
+    if output_stride is not None:
+        arguments["output_stride"] = output_stride
+    return deeplabv3(**arguments)
+
+
+def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
+    """A model -> `layer/weight` and the variable.
+
+    The names say nothing of output_stride, so that a checkpoint fits a model at any other.
+    """
+    return {weight.path: weight.value for weight in model.weights}
+
+
+def training_checkpoint(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> tf.train.Checkpoint:
+    """Everything that the next step depends on, but for the data, which follow from the step."""
+    return tf.train.Checkpoint(
+        model=weights_by_name(model),
+        optimizer={variable.path: variable.value for variable in optimizer.variables},
+        dropout={
+            layer.name: layer.seed_generator.state.value
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Dropout)
+        },
+    )
+
+
+def checkpoint_manager(
+    checkpoint: tf.train.Checkpoint, run: pathlib.Path
+) -> tf.train.CheckpointManager:
+    """Writes and finds a run's checkpoints, numbered by their step."""
+    return tf.train.CheckpointManager(checkpoint, run / "checkpoints", max_to_keep=NUM_CHECKPOINTS)
+
+
+def load_weights(model: keras.Model, run: pathlib.Path) -> int:
+    """Fills a model with the weights of a run's newest checkpoint -> the step they are from.
+
+    Raises FileNotFoundError where there is none, ValueError where it does not fit the model.
+    """
+    path = tf.train.latest_checkpoint(run / "checkpoints")
+    if path is None:
+        raise FileNotFoundError(f"{run} has no checkpoint yet; train.py writes one as it goes.")
+    try:
+        status = tf.train.Checkpoint(model=weights_by_name(model)).restore(path)
+        status.assert_existing_objects_matched().expect_partial()
+    except AssertionError as error:
+        raise ValueError(f"{path} does not fit the model in {run}/config.json: {error}") from error
+    return int(path.rpartition("-")[2])
+
+
+def copy_weights(source: keras.Model, model: keras.Model) -> None:
+    """Fills a model with the weights of another one, which may have another output_stride."""
+    weights = weights_by_name(source)
+    for name, variable in weights_by_name(model).items():
+        variable.assign(weights[name])

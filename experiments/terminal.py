@@ -1,0 +1,101 @@
+"""What a person at the terminal sees: progress, tables, errors in a line."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from absl import app, flags, logging
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
+
+
+class Progress:
+    """One line that says how far a loop is and how long it will take.
+
+    In a terminal the line is overwritten twice a second; elsewhere a new one is printed every ten
+    seconds, and one at the end.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0):
+        self._what, self._total, self._first = what, total, done
+        self._start = time.monotonic()
+        self._terminal = sys.stdout.isatty()
+        self._interval = 0.5 if self._terminal else SECONDS_BETWEEN_LINES
+        self._shown_at = self._start
+
+    def due(self, done: int) -> bool:
+        """Whether a line is to be shown: an interval has passed, or all is done."""
+        return done >= self._total or time.monotonic() - self._shown_at >= self._interval
+
+    def rate(self, done: int) -> float:
+        """Items per second since the start."""
+        return (done - self._first) / (time.monotonic() - self._start)
+
+    def show(self, done: int, details: str = "") -> None:
+        """Prints the line; details are what else is known at this point."""
+        if done < self._total:
+            left = f"{duration((self._total - done) / self.rate(done))} left"
+        else:
+            left = f"{duration(time.monotonic() - self._start)} in all"
+        line = " | ".join(filter(None, (f"{self._what} {done}/{self._total}", details, left)))
+        if self._terminal:
+            print(f"\r{line}\x1b[K", end="\n" if done >= self._total else "", flush=True)
+        else:
+            print(line, flush=True)
+        self._shown_at = time.monotonic()
+
+
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Yields the items, and shows how many of the total have come."""
+    progress = Progress(what, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress.due(done):
+            progress.show(done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds -> `m:ss` or `h:mm:ss`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells -> lines with the columns aligned: the first to the left, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def run_program(main: Callable[[Any], None]) -> None:
+    """Parses the flags and runs main; what the user can mend is one line, not a traceback.
+
+    `--verbosity=1` shows the traceback too.
+    """
+
+    def guarded(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
+        if flags.FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            main(arguments)
+        except (ValueError, OSError) as error:
+            logging.debug(traceback.format_exc())
+            sys.exit(f"error: {error}")
+
+    try:
+        app.run(guarded)
+    except (AttributeError, KeyError, TypeError) as error:  # From a misspelt --config.field.
+        if "ml_collections" not in traceback.format_exc():
+            raise
+        sys.exit(f"error: {str(error.args[0])}")

@@ -1,0 +1,90 @@
+r"""Writes a run as a SavedModel: uint8 images of any size in, class ids out.
+
+    python export.py --run=runs/shapes/base
+    python export.py --run=runs/shapes/base --output_stride=8 --output=somewhere/else
+
+The SavedModel needs TensorFlow alone, none of this project:
+
+    segment = tf.saved_model.load("runs/shapes/base/saved_model")
+    class_ids = segment(images)  # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
+"""
+
+import os
+
+# Before TensorFlow is imported; train.py says why.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pathlib
+import shutil
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from experiments.evaluation import predictor
+from experiments.runs import build_model, load_weights, read_config
+from experiments.terminal import run_program
+
+RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
+OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The SavedModel's folder; RUN/saved_model if not given."
+)
+
+CHECKED_SIZE = (75, 50)  # Pixels: neither a multiple of any output_stride nor one more.
+
+
+class Segmenter(tf.Module):
+    """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size."""
+
+    def __init__(self, model: keras.Model, *, backbone: str, output_stride: int):
+        super().__init__()
+        self.model = model  # So that its variables are saved.
+        self.__call__ = predictor(model, backbone=backbone, output_stride=output_stride)
+
+        @tf.function(input_signature=self.__call__.input_signature)
+        def serve(images):
+            return {"class_ids": self.__call__(images)}
+
+        self.serve = serve
+
+
+def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
+    """Writes a SavedModel into folder, in place of one that is there, once it is seen to agree.
+
+    Raises ValueError, and leaves folder as it was, where it would be overwritten and is no
+    SavedModel, or where what was written does not give the same class ids.
+    """
+    if folder.exists() and not (folder / "saved_model.pb").exists():
+        raise ValueError(f"{folder} is there and is no SavedModel; choose another --output.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}_") as beside:
+        written = pathlib.Path(beside) / "new"
+        tf.saved_model.save(
+            segmenter, str(written), signatures={"serving_default": segmenter.serve}
+        )
+        images = np.random.default_rng(0).integers(0, 256, (1, *CHECKED_SIZE, 3), np.uint8)
+        loaded = tf.saved_model.load(str(written))
+        if not np.array_equal(loaded(images), segmenter.__call__(images)):
+            raise ValueError("The SavedModel gives other class ids than the model; not exported.")
+        if folder.exists():
+            shutil.move(folder, pathlib.Path(beside) / "old")
+        written.rename(folder)
+
+
+def main(_) -> None:
+    run = pathlib.Path(RUN.value)
+    config = read_config(run)
+    output_stride = OUTPUT_STRIDE.value or config.eval.output_stride
+    model = build_model(config, output_stride=output_stride)
+    step = load_weights(model, run)
+    folder = pathlib.Path(OUTPUT.value or run / "saved_model")
+    export(Segmenter(model, backbone=config.model.backbone, output_stride=output_stride), folder)
+    print(f"{run}, step {step}, output_stride {output_stride} -> {folder}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,59 @@
+"""Atrous Spatial Pyramid Pooling with image-level features (Sec. 3.3, Fig. 5)."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from keras import KerasTensor, layers
+
+from model.layers import ResizeBilinear, conv_bn
+
+DROPOUT = 0.1  # The authors' code; the paper gives none.
+INITIALIZER = "glorot_uniform"  # The authors' code, for what ImageNet weights do not fill.
+
+
+def rates_at(output_stride: int, atrous_rates: Sequence[int]) -> list[int]:
+    """Rates as stated at output_stride 16 -> those at output_stride, which see the same pixels.
+
+    "The rates are doubled when output_stride = 8" (Sec. 3.3).
+    Raises ValueError where a rate would not be whole.
+    """
+    rates = [Fraction(16 * rate, output_stride) for rate in atrous_rates]
+    if any(rate.denominator != 1 or rate < 1 for rate in rates):
+        raise ValueError(
+            f"atrous_rates {tuple(atrous_rates)}, stated at output_stride 16, are not whole at "
+            f"output_stride {output_stride}."
+        )
+    return [int(rate) for rate in rates]
+
+
+def aspp(
+    x: KerasTensor,
+    *,
+    rates: Sequence[int],
+    image_pooling: bool,
+    filters: int,
+    batch_norm_decay: float,
+) -> KerasTensor:
+    """Looks at the features through several rates: [B, h, w, C] -> [B, h, w, filters].
+
+    The rates are of the features at hand; the paper has 256 filters.
+    """
+    conv = {"initializer": INITIALIZER, "batch_norm_decay": batch_norm_decay}
+    branches = [conv_bn(x, filters, 1, name="aspp_1x1", **conv)]
+    for i, rate in enumerate(rates, start=1):
+        branches.append(conv_bn(x, filters, 3, rate=rate, name=f"aspp_atrous{i}", **conv))
+    if image_pooling:
+        branches.append(image_level_features(x, filters, **conv))
+    x = layers.Concatenate(name="aspp_concat")(branches)
+    x = conv_bn(x, filters, 1, name="aspp_project", **conv)
+    return layers.Dropout(DROPOUT, name="aspp_dropout")(x)
+
+
+def image_level_features(x: KerasTensor, filters: int, **conv) -> KerasTensor:
+    """One vector for the whole image, spread over it: [B, h, w, C] -> [B, h, w, filters].
+
+    Source: Fig. 5 (b).
+    """
+    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
+    pooled = conv_bn(pooled, filters, 1, name="aspp_pool_1x1", **conv)
+    return ResizeBilinear(name="aspp_pool_resize")(pooled, x)

@@ -1,0 +1,69 @@
+"""DeepLabv3: the one public constructor."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from model.aspp import aspp, rates_at
+from model.layers import ResizeBilinear, kernel_decay
+from model.resnet import BACKBONES, resnet
+
+
+def deeplabv3(
+    backbone: str = "resnet101",
+    *,
+    num_classes: int = 21,
+    num_blocks: int = 4,
+    output_stride: int = 16,
+    multi_grid: Sequence[int] = (1, 2, 4),
+    atrous_rates: Sequence[int] | None = (6, 12, 18),
+    image_pooling: bool = True,
+    batch_norm_decay: float = 0.9997,
+) -> keras.Model:
+    """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, num_classes] float32 logits, any H and W.
+
+    Args:
+      backbone: a key of model.resnet.BACKBONES.
+      num_classes: the background counts.
+      num_blocks: 4, or 5 to 7 with copies of block4 in cascade (Sec. 3.2).
+      output_stride: 8 to 256; over 32 it needs a block more for each doubling. Weights do not
+        depend on it: they fit at any other.
+      multi_grid: unit rates of block4 and later, one for each of their three units.
+      atrous_rates: ASPP's, as stated at output_stride 16. None: no ASPP, the cascade's head,
+        which is one 1x1 conv (open in the paper; its natural reading).
+      image_pooling: whether ASPP has the image-level branch. Without ASPP there is none.
+      batch_norm_decay: of the moving statistics; 0.9997 needs some ten thousand steps.
+
+    Raises ValueError for what the backbone cannot do; the message says what it can.
+    Defaults are the last row of Table 5.
+    """
+    if not 4 <= num_blocks <= 7:
+        raise ValueError(f"num_blocks {num_blocks}: a cascade has 4 to 7 blocks (Fig. 3).")
+    images = keras.Input((None, None, 3), name="images")
+    x = resnet(
+        images,
+        backbone,
+        num_blocks=num_blocks,
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+        batch_norm_decay=batch_norm_decay,
+    )
+    if atrous_rates is not None:
+        x = aspp(
+            x,
+            rates=rates_at(output_stride, atrous_rates),
+            image_pooling=image_pooling,
+            filters=4 * BACKBONES[backbone].width,
+            batch_norm_decay=batch_norm_decay,
+        )
+    x = layers.Conv2D(
+        num_classes,
+        1,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01),  # The authors' code.
+        kernel_regularizer=kernel_decay(),
+        dtype="float32",
+        name="logits",
+    )(x)
+    x = ResizeBilinear(dtype="float32", name="upsampled_logits")(x, images)
+    return keras.Model(images, x, name=f"deeplabv3_{backbone}")

@@ -1,0 +1,127 @@
+"""The layers everything is made of: atrous convolution, conv + batch norm, bilinear resize."""
+
+import functools
+
+import keras
+from keras import KerasTensor, layers, ops
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper gives none.
+BATCH_NORM_EPSILON = 1e-5  # The authors' code.
+
+
+@functools.cache
+def native_atrous_gradient() -> bool:
+    """Whether TensorFlow's own atrous convolution can be differentiated on this device.
+
+    A CPU without oneDNN has the native kernel but not its gradient, and says so only when it
+    runs; hence the question is put to a convolution of a few pixels, once per process.
+    """
+    import tensorflow as tf
+
+    with tf.init_scope():  # Eagerly, even where a graph is being traced.
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=(1, 5, 5, 1),
+                filter=tf.ones((3, 3, 1, 1)),
+                out_backprop=tf.ones((1, 5, 5, 1)),
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+                dilations=[1, 2, 2, 1],
+            )
+        except tf.errors.OpError:
+            return False
+    return True
+
+
+class AtrousConv2D(layers.Conv2D):
+    """`Conv2D` that hands its rate to TensorFlow's kernel: [B, h, w, C] -> [B, h, w, filters].
+
+    Keras's own path moves space into batch and back, which is 2 to 12 times slower on a CPU.
+    It is kept where it is native (other backends) or the only one with a gradient.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if self.dilation_rate == (1, 1) or not ON_TENSORFLOW or not native_atrous_gradient():
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
+        )
+
+
+class ResizeBilinear(layers.Layer):
+    """Resizes `x` to the size of `like`, corners aligned: [B, h, w, C] -> [B, H, W, C].
+
+    As two matrix products, so that it compiles for a TPU and its gradient is deterministic.
+    Source: the authors' code resizes with align_corners=True everywhere.
+    """
+
+    def call(self, x, like):
+        rows = interpolation(ops.shape(x)[1], ops.shape(like)[1])
+        columns = interpolation(ops.shape(x)[2], ops.shape(like)[2])
+        x = ops.einsum("Hh,bhwc->bHwc", ops.cast(rows, x.dtype), x)
+        return ops.einsum("Ww,bHwc->bHWc", ops.cast(columns, x.dtype), x)
+
+    def compute_output_shape(self, x_shape, like_shape):
+        return (*like_shape[:3], x_shape[3])
+
+
+def interpolation(size, new_size):
+    """Two lengths -> the [new_size, size] matrix that resizes a line; its ends stay in place."""
+    step = ops.cast(size - 1, "float32") / ops.cast(ops.maximum(new_size - 1, 1), "float32")
+    position = step * ops.cast(ops.arange(new_size), "float32")
+    distance = position[:, None] - ops.cast(ops.arange(size), "float32")
+    return ops.relu(1 - ops.abs(distance))
+
+
+def kernel_decay() -> keras.regularizers.Regularizer:
+    """The penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2)."""
+    return keras.regularizers.L2(WEIGHT_DECAY / 2)
+
+
+def conv_bn(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    relu: bool = True,
+    initializer: str = "he_normal",
+    batch_norm_decay: float,
+    name: str,
+) -> KerasTensor:
+    """Convolution, batch norm, ReLU: [B, h, w, C] -> [B, ceil(h / stride), ..., filters].
+
+    Padded alike on all sides, so that a strided output is a subset of the dense one at any size.
+    """
+    strided = stride > 1 and rate == 1
+    if strided and kernel_size > 1:  # "same" would pad bottom right only, at even sizes.
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    x = AtrousConv2D(
+        filters,
+        kernel_size,
+        strides=stride if strided else 1,
+        dilation_rate=rate,
+        padding="valid" if strided else "same",
+        use_bias=False,
+        kernel_initializer=initializer,
+        kernel_regularizer=kernel_decay(),
+        name=f"{name}_conv",
+    )(x)
+    if stride > 1 and not strided:  # Keras has no convolution with both a stride and a rate.
+        x = subsample(x, stride, name=f"{name}_subsample")
+    x = layers.BatchNormalization(
+        momentum=batch_norm_decay,
+        epsilon=BATCH_NORM_EPSILON,
+        synchronized=ON_TENSORFLOW,  # Keras offers it under TensorFlow alone.
+        name=f"{name}_bn",
+    )(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def subsample(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
+    """Every stride-th pixel from the first: [B, h, w, C] -> [B, ceil(h / stride), ..., C]."""
+    return layers.MaxPooling2D(1, stride, name=name)(x)

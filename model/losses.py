@@ -1,0 +1,21 @@
+"""The pixel loss (Sec. 4.1): cross entropy at the ground truth's own resolution."""
+
+import keras
+from keras import KerasTensor, ops
+
+
+def pixel_cross_entropy(
+    labels: KerasTensor, logits: KerasTensor, *, ignore_label: int
+) -> tuple[KerasTensor, KerasTensor]:
+    """[B, H, W] labels, [B, H, W, C] logits -> sum of the losses of valid pixels, their number.
+
+    Their quotient is the loss, over the whole batch; they stay apart so that a batch that is
+    spread over devices can be summed first. A pixel of ignore_label adds nothing to either.
+    Source: the authors' code (255 ignored, mean over valid pixels).
+    """
+    valid = ops.not_equal(labels, ignore_label)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        ops.where(valid, labels, 0), logits, from_logits=True
+    )
+    valid = ops.cast(valid, losses.dtype)
+    return ops.sum(losses * valid), ops.sum(valid)

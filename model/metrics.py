@@ -1,0 +1,45 @@
+"""One confusion matrix, and everything that is derived from it."""
+
+import numpy as np
+
+
+def confusion_matrix(
+    label: np.ndarray, prediction: np.ndarray, *, num_classes: int, ignore_label: int
+) -> np.ndarray:
+    """Two [...] arrays of class ids -> [num_classes, num_classes] pixel counts, row = label.
+
+    Matrices of several images add up. Pixels of ignore_label are not counted.
+    Raises ValueError where the shapes differ or an id is not a class.
+    """
+    if label.shape != prediction.shape:
+        raise ValueError(
+            f"A label of shape {label.shape} cannot score a prediction of {prediction.shape}."
+        )
+    valid = label != ignore_label
+    label = label[valid].astype(np.int64)
+    prediction = prediction[valid].astype(np.int64)
+    for name, ids in (("label", label), ("prediction", prediction)):
+        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+            raise ValueError(
+                f"A {name} holds ids from {ids.min()} to {ids.max()}; classes are 0 to "
+                f"{num_classes - 1}."
+            )
+    counts = np.bincount(num_classes * label + prediction, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def iou_per_class(confusion: np.ndarray) -> np.ndarray:
+    """[C, C] pixel counts -> [C] intersection over union, NaN for a class seen on neither side."""
+    intersection = np.diag(confusion).astype(float)
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """[C, C] pixel counts -> mIoU, a fraction: the mean over the classes seen on either side.
+
+    NaN where nothing was counted.
+    """
+    iou = iou_per_class(confusion)
+    seen = ~np.isnan(iou)
+    return float(iou[seen].mean()) if seen.any() else float("nan")

@@ -1,0 +1,166 @@
+"""ResNet v1 whose resolution stops falling at output_stride (Sec. 3.1, 3.2, Fig. 3)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from keras import KerasTensor, layers
+
+from model.layers import conv_bn, subsample
+
+OUTPUT_STRIDES = (8, 16, 32, 64, 128, 256)
+
+
+class Backbone(NamedTuple):
+    """A member of the ResNet family, and the pixels that it is fed."""
+
+    num_units: tuple[int, int, int, int]  # Of block1 to block4.
+    beta: bool = False  # A stem of three 3x3 convs in place of one 7x7.
+    width: int = 64  # Filters of the stem; every other width is in proportion.
+
+    @property
+    def mean_pixel(self) -> tuple[float, float, float]:
+        """RGB in 0..255 that the network sees as 0; padding has it. Source: the authors' code."""
+        return (127.5, 127.5, 127.5) if self.beta else (123.15, 115.90, 103.06)
+
+    @property
+    def pixel_scale(self) -> float:
+        """What a pixel is multiplied by after mean_pixel is taken off. Source: the authors' code."""
+        return 1 / 127.5 if self.beta else 1.0
+
+
+BACKBONES = {
+    "resnet50": Backbone((3, 4, 6, 3)),
+    "resnet101": Backbone((3, 4, 23, 3)),
+    "resnet50_beta": Backbone((3, 4, 6, 3), beta=True),
+    "resnet101_beta": Backbone((3, 4, 23, 3), beta=True),
+    # Ours, to train on a CPU. Block4 keeps three units, so that multi_grid means the same.
+    "resnet_small": Backbone((2, 2, 2, 3), width=32),
+    "resnet_tiny": Backbone((1, 1, 2, 3), width=16),
+    "resnet_tiny_beta": Backbone((1, 1, 2, 3), width=16, beta=True),
+}
+
+
+def atrous_plan(
+    num_units: Sequence[int], *, output_stride: int, multi_grid: Sequence[int]
+) -> list[list[tuple[int, int]]]:
+    """Units per block -> the (stride, rate) of every unit, block by block, as Fig. 3 draws them.
+
+    The last unit of a block halves the resolution, but for the last block's. Once that would
+    pass output_stride it keeps the resolution, and all later rates double instead. From block4
+    on, a unit's rate is that times its own of multi_grid (Sec. 3.2.1).
+
+    Raises ValueError where the blocks cannot reach output_stride, or multi_grid has another
+    number of rates than a block has units.
+    """
+    check_output_stride(output_stride, num_blocks=len(num_units))
+    for block, units in enumerate(num_units[3:], start=4):
+        if units != len(multi_grid):
+            raise ValueError(
+                f"multi_grid {tuple(multi_grid)} has {len(multi_grid)} rates, but block{block} has "
+                f"{units} units; give one rate for each unit."
+            )
+    plan, current_stride, rate = [], 4, 1  # Conv1 + Pool1 leave stride 4.
+    for block, units in enumerate(num_units, start=1):
+        unit_rates = multi_grid if block >= 4 else (1,) * units
+        strides = [1] * units
+        block_rate = rate
+        if block < len(num_units):
+            if current_stride < output_stride:
+                strides[-1], current_stride = 2, 2 * current_stride
+            else:
+                rate *= 2  # Of the following blocks: the unit itself keeps the old rate.
+        plan.append([(s, block_rate * r) for s, r in zip(strides, unit_rates, strict=True)])
+    return plan
+
+
+def check_output_stride(output_stride: int, *, num_blocks: int) -> None:
+    """Raises ValueError where num_blocks blocks cannot end at output_stride."""
+    possible = [s for s in OUTPUT_STRIDES if s <= 2 ** (num_blocks + 1)]
+    if output_stride not in possible:
+        raise ValueError(
+            f"output_stride {output_stride} is not possible with {num_blocks} blocks; choose from "
+            f"{', '.join(map(str, possible))}."
+        )
+
+
+def resnet(
+    images: KerasTensor,
+    backbone: str,
+    *,
+    num_blocks: int = 4,
+    output_stride: int,
+    multi_grid: Sequence[int],
+    batch_norm_decay: float,
+) -> KerasTensor:
+    """[B, H, W, 3] RGB in 0..255 -> [B, H / output_stride, W / output_stride, 32 width] features.
+
+    num_blocks over 4 adds block5 to block7, each as block4, in cascade (Sec. 3.2). Their
+    initialisation is open in the paper; here it is that of the other blocks.
+    Raises ValueError for an unknown backbone, and as atrous_plan does.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"No backbone {backbone!r}; there are {', '.join(BACKBONES)}.")
+    num_units, beta, width = BACKBONES[backbone]
+    plan = atrous_plan(
+        num_units + num_units[3:] * (num_blocks - 4),
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+    )
+    x = layers.Rescaling(
+        scale=BACKBONES[backbone].pixel_scale,
+        offset=[-mean * BACKBONES[backbone].pixel_scale for mean in BACKBONES[backbone].mean_pixel],
+        dtype="float32",  # Half precision would round the pixels.
+        name="pixels",
+    )(images)
+    x = stem(x, width, beta=beta, batch_norm_decay=batch_norm_decay)
+    for block, units in enumerate(plan, start=1):
+        for unit, (stride, rate) in enumerate(units, start=1):
+            x = bottleneck(
+                x,
+                width * 2 ** min(block - 1, 3),
+                stride=stride,
+                rate=rate,
+                batch_norm_decay=batch_norm_decay,
+                name=f"block{block}_unit{unit}",
+            )
+    return x
+
+
+def stem(x: KerasTensor, width: int, *, beta: bool, batch_norm_decay: float) -> KerasTensor:
+    """Conv1 + Pool1 of Fig. 3: [B, H, W, 3] -> [B, H / 4, W / 4, width], or 2 width with beta.
+
+    beta: three 3x3 convs instead of the 7x7. The paper does not say which it used; its published
+    multiply-adds fit the three (derived). Source of both: the authors' code.
+    """
+    if beta:
+        convs = ((width, 3, 2), (width, 3, 1), (2 * width, 3, 1))
+    else:
+        convs = ((width, 7, 2),)
+    for i, (filters, kernel_size, stride) in enumerate(convs, start=1):
+        name = f"conv1_{i}" if beta else "conv1"
+        x = conv_bn(
+            x, filters, kernel_size, stride=stride, batch_norm_decay=batch_norm_decay, name=name
+        )
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)  # After a ReLU, 0 never wins the maximum.
+    return layers.MaxPooling2D(3, 2, name="pool1")(x)
+
+
+def bottleneck(
+    x: KerasTensor, filters: int, *, stride: int, rate: int, batch_norm_decay: float, name: str
+) -> KerasTensor:
+    """1x1, atrous 3x3, 1x1, and a shortcut: [B, h, w, C] -> [B, h / stride, ..., 4 filters].
+
+    The stride is the 3x3's, in the last unit of a block: equal to He's on the next unit's first
+    1x1, but cheaper. Source: "the last convolution contains stride 2" (Sec. 3.2), the authors'
+    code.
+    """
+    decay = {"batch_norm_decay": batch_norm_decay}
+    shortcut = x
+    if x.shape[-1] != 4 * filters:
+        shortcut = conv_bn(x, 4 * filters, 1, stride=stride, relu=False, name=f"{name}_0", **decay)
+    elif stride > 1:
+        shortcut = subsample(x, stride, name=f"{name}_0_subsample")
+    x = conv_bn(x, filters, 1, name=f"{name}_1", **decay)
+    x = conv_bn(x, filters, 3, stride=stride, rate=rate, name=f"{name}_2", **decay)
+    x = conv_bn(x, 4 * filters, 1, relu=False, name=f"{name}_3", **decay)
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))

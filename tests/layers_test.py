@@ -1,0 +1,141 @@
+"""Atrous convolution is what Sec. 3.1 says, both ways; a resize keeps its corners."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model import layers
+from model.layers import AtrousConv2D, ResizeBilinear, conv_bn, interpolation
+from tests.conftest import ROOT
+
+
+def convolve_with_holes(x, kernel, rate):
+    """Equation (1): y[i] = sum over k of x[i + rate k] w[k], zero outside; written out in numpy."""
+    batch, height, width, _ = x.shape
+    y = np.zeros((batch, height, width, kernel.shape[3]))
+    padded = np.pad(x, [(0, 0), (rate, rate), (rate, rate), (0, 0)])
+    for i in range(3):
+        for j in range(3):
+            part = padded[:, i * rate : i * rate + height, j * rate : j * rate + width]
+            y += part @ kernel[i, j]
+    return y
+
+
+@pytest.fixture(params=[True, False], ids=["native", "keras"])
+def native(request, monkeypatch):
+    if request.param and not layers.native_atrous_gradient():
+        pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
+    monkeypatch.setattr(layers, "native_atrous_gradient", lambda: request.param)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 5, 18])
+@pytest.mark.parametrize("size", [(9, 9), (1, 12), (7, 4)])
+def test_atrous_convolution_is_equation_1(native, rate, size):
+    rng = np.random.default_rng(rate)
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    conv = AtrousConv2D(4, 3, dilation_rate=rate, padding="same", use_bias=False)
+    y = np.array(conv(x))
+    expected = convolve_with_holes(x, np.array(conv.kernel), rate)
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_both_ways_have_the_same_gradient(monkeypatch):
+    if not layers.native_atrous_gradient():
+        pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
+    x = tf.random.stateless_normal((2, 11, 13, 8), seed=(0, 1))
+    weight = tf.random.stateless_normal((2, 11, 13, 6), seed=(0, 2))
+    conv = AtrousConv2D(6, 3, dilation_rate=4, padding="same")
+    conv.build(x.shape)
+    gradients = []
+    for native in (True, False):
+        monkeypatch.setattr(layers, "native_atrous_gradient", lambda native=native: native)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(conv(x) * weight)
+        gradients.append(tape.gradient(loss, [x, conv.kernel.value]))
+    for by_native, by_keras in zip(*gradients, strict=True):
+        np.testing.assert_allclose(by_native, by_keras, atol=2e-4)
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_capability_is_what_a_gradient_finds(onednn):
+    """With and without oneDNN: an atrous layer trains, and the probe told the truth.
+
+    Asked inside a graph, as in training, where tapes and errors behave otherwise.
+    """
+    program = """
+import tensorflow as tf
+from model.layers import AtrousConv2D, native_atrous_gradient
+x, kernel = tf.ones((1, 9, 9, 2)), tf.ones((3, 3, 2, 2))
+conv = AtrousConv2D(2, 3, dilation_rate=3, padding="same")
+conv.build(x.shape)
+@tf.function
+def train():
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(conv(x))
+    return tape.gradient(loss, conv.kernel.value)
+print("trained", float(tf.reduce_sum(train())))
+try:
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        y = tf.nn.conv2d(x, kernel, 1, "SAME", dilations=3)
+    tape.gradient(y, kernel)
+    exists = True
+except tf.errors.OpError:
+    exists = False
+print("truth", native_atrous_gradient() == exists)
+"""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    # Of 9 x 9 pixels, the middle tap sees all, the others 9 x 6 or 6 x 6; 2 x 2 channels.
+    assert f"trained {4 * (81 + 4 * 54 + 4 * 36):.1f}" in result.stdout
+    assert "truth True" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "size, new_size", [((3, 4), (9, 7)), ((9, 7), (3, 4)), ((33, 33), (97, 129))]
+)
+def test_resize_is_tensorflows_with_aligned_corners(size, new_size):
+    x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
+    resized = ResizeBilinear()(x, np.zeros((2, *new_size, 1), "float32"))
+    expected = tf.compat.v1.image.resize_bilinear(x, new_size, align_corners=True)
+    np.testing.assert_allclose(resized, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_resize_keeps_corners_range_and_constants(seed):
+    rng = np.random.default_rng(seed)
+    size, new_size = rng.integers(1, 40, 2), rng.integers(1, 40, 2)
+    x = rng.uniform(size=(1, *size, 1)).astype("float32")
+    y = np.array(ResizeBilinear()(x, np.zeros((1, *new_size, 1), "float32")))
+    assert y.shape == (1, *new_size, 1)
+    np.testing.assert_allclose(y[0, 0, 0], x[0, 0, 0], atol=1e-6)
+    if min(new_size) > 1:
+        np.testing.assert_allclose(y[0, -1, -1], x[0, -1, -1], atol=1e-5)
+    assert x.min() - 1e-5 <= y.min() and y.max() <= x.max() + 1e-5
+    np.testing.assert_allclose(np.array(interpolation(size[0], new_size[0])).sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 9), (7, 7)])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_a_stride_takes_every_second_pixel_of_the_dense_output(kernel_size, size, rate):
+    """At even sizes too, where Keras's own "same" would shift by one."""
+    x = np.random.default_rng(0).normal(size=(1, *size, 3)).astype("float32")
+    outputs = {}
+    for stride in (1, 2):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((None, None, 3))
+        y = conv_bn(
+            inputs, 4, kernel_size, stride=stride, rate=rate, batch_norm_decay=0.9, name="x"
+        )
+        outputs[stride] = np.array(keras.Model(inputs, y)(x))
+    np.testing.assert_allclose(outputs[2], outputs[1][:, ::2, ::2], atol=1e-5)

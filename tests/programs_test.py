@@ -1,0 +1,187 @@
+"""The programs as a user runs them: from nothing to a SavedModel, and what is said of mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data.pipeline import eval_examples
+from experiments.evaluation import predictor
+from experiments.runs import build_model, load_weights, read_config
+from tests.conftest import ROOT
+
+SMALL = [
+    "--config.steps=3",
+    "--config.model.backbone=resnet_tiny",
+    "--config.train_data.batch_size=4",
+    "--config.train_data.crop_size=33",
+]
+
+
+def program(name, *arguments):
+    """Runs a program -> its exit code, and what it printed on both outputs."""
+    result = subprocess.run(
+        [sys.executable, ROOT / name, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return result.returncode, result.stdout
+
+
+@pytest.fixture(scope="module")
+def run(shapes_dir, tmp_path_factory):
+    """A run of three steps, by train.py."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    code, out = program("train.py", *SMALL, f"--workdir={folder}", f"--data_dir={shapes_dir}")
+    assert code == 0, out
+    for said in ("step 3/3", "learning rate", "images/s", "evaluating val 5/5", "mIoU"):
+        assert said in out
+    return folder
+
+
+def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
+    result = json.loads((run / "eval.json").read_text())
+    assert result["num_images"] == 5 and result["step"] == 3
+    assert result["protocol"] == {"dataset": "shapes/1.0.0", "split": "val", "output_stride": 16}
+    assert len(result["iou_per_class"]) == 21
+    seen = [iou for iou in result["iou_per_class"].values() if iou is not None]
+    assert result["miou"] == pytest.approx(np.mean(seen))
+    assert result["config"] == read_config(run).to_dict()
+    picture = Image.open(run / "eval.png")
+    assert picture.width > 500 and len(np.unique(np.array(picture))) > 20
+    events = list(run.glob("events.out.tfevents.*"))
+    tags = {
+        value.tag
+        for path in events
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert {"loss", "regularisation", "learning_rate", "images_per_second", "miou"} <= tags
+    assert (run / "log.csv").read_text().startswith("step,loss,regularisation,learning_rate,")
+
+
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_eval_scores_a_run_at_any_output_stride(run, shapes_dir, output_stride):
+    before = json.loads((run / "eval.json").read_text())
+    code, out = program(
+        "eval.py", f"--run={run}", f"--output_stride={output_stride}", f"--data_dir={shapes_dir}"
+    )
+    assert code == 0, out
+    name = "eval" if output_stride == 16 else "eval_val_os8"
+    result = json.loads((run / f"{name}.json").read_text())
+    assert result["protocol"]["output_stride"] == output_stride
+    assert "plain_disc" in out and f"{100 * result['miou']:.2f}" in out
+    if output_stride == 16:  # As train.py scored it.
+        assert result == before
+
+
+def test_the_export_gives_the_class_ids_of_the_model_without_this_project(
+    run, shapes_dir, shapes_builder, tmp_path
+):
+    folder = tmp_path / "exported"
+    for _ in range(2):  # The second one takes the place of the first.
+        code, out = program("export.py", f"--run={run}", f"--output={folder}")
+        assert code == 0, out
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    images = [
+        example["image"] for example in eval_examples(shapes_builder, "val").as_numpy_iterator()
+    ]
+    images.append(np.random.default_rng(0).integers(0, 256, (1, 70, 3)).astype(np.uint8))
+    np.savez(tmp_path / "images.npz", *images)
+    script = f"""
+import numpy as np, tensorflow as tf
+images = np.load({str(tmp_path / "images.npz")!r})
+segment = tf.saved_model.load({str(folder)!r})
+signature = segment.signatures["serving_default"]
+out = {{}}
+for name, image in images.items():
+    out[name] = segment(image[None])[0].numpy()
+    served = signature(images=tf.constant(image[None]))["class_ids"][0].numpy()
+    assert (served == out[name]).all()
+np.savez({str(tmp_path / "ids.npz")!r}, **out)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    config = read_config(run)
+    model = build_model(config)
+    assert load_weights(model, run) == 3
+    predict = predictor(model, backbone=config.model.backbone, output_stride=16)
+    ids = np.load(tmp_path / "ids.npz")
+    for image, exported in zip(images, ids.values(), strict=True):
+        assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]
+        np.testing.assert_array_equal(exported, predict(image[None])[0])
+
+
+def test_export_does_not_overwrite_what_is_no_savedmodel(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    code, out = program("export.py", f"--run={run}", f"--output={tmp_path}")
+    assert code == 1 and "is no SavedModel; choose another --output" in out
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(shapes_dir, tmp_path):
+    command = [sys.executable, ROOT / "train.py", *SMALL, "--config.steps=100000"]
+    process = subprocess.Popen(
+        [*command, f"--workdir={tmp_path / 'run'}", f"--data_dir={shapes_dir}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step "):
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "The same command goes on from there" in out
+    config = read_config(tmp_path / "run")
+    assert load_weights(build_model(config), tmp_path / "run") > 0
+
+
+MISTAKES = {
+    "an unknown row": (
+        ["--config=experiments/table5.py:mg999"],
+        "No row 'mg999' in table5; there are mg111, mg121, mg124, mg124_rate24, mg124_pooling",
+    ),
+    "a misspelt field": (["--config.model.output_strid=8"], "output_strid"),
+    "a missing data set": (
+        ["--config=experiments/base.py:voc_small"],
+        "python -m data.build voc2012 --originals=",
+    ),
+    "a run of another config": (["--config.seed=1"], "seed: 0 there, 1 here"),
+    "an impossible plan": (["--config.model.output_stride=64"], "choose from 8, 16, 32"),
+    "a stray word": (["shapes"], "unexpected 'shapes'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_in_a_line(run, shapes_dir, mistake):
+    arguments, said = MISTAKES[mistake]
+    before = sorted(os.listdir(run))
+    code, out = program(
+        "train.py", *SMALL, *arguments, f"--workdir={run}", f"--data_dir={shapes_dir}"
+    )
+    assert code == 1
+    assert said in out
+    assert "Traceback" not in out
+    assert sorted(os.listdir(run)) == before
+
+
+@pytest.mark.parametrize("name", ["eval.py", "export.py"])
+def test_a_folder_that_is_no_run_says_so(name, tmp_path):
+    code, out = program(name, f"--run={tmp_path}")
+    assert code == 1
+    assert "is no run" in out and "Traceback" not in out
+
+
+@pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py"])
+def test_help_shows_how_to_run_it(name):
+    _, out = program(name, "--help")
+    assert f"python {name} --" in out

@@ -1,0 +1,94 @@
+"""The miniature has in it what the paper is about."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from data import shapes
+from data.classes import IGNORE_LABEL
+from data.shapes import CLASS_NAMES, RADII, THINGS, Shapes, draw
+
+
+def many(number, stream=7):
+    return [draw(np.random.default_rng([stream, i])) for i in range(number)]
+
+
+def test_same_seed_same_bytes(shapes_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "NUM_IMAGES", {"train": 24, "val": 5})
+    again = Shapes(data_dir=tmp_path)
+    again.download_and_prepare()
+
+    def digests(folder):
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*.tfrecord*")
+        }
+
+    assert len(digests(tmp_path)) == 2
+    assert digests(tmp_path) == digests(shapes_dir)
+
+
+def test_every_class_occurs_and_most_of_an_image_is_background():
+    labels = np.concatenate([label.ravel() for _, label in many(150)])
+    assert set(np.unique(labels)) == {*range(21), IGNORE_LABEL}
+    assert 0.5 < np.mean(labels == 0) < 0.9
+
+
+def test_objects_are_of_an_8_fold_range_of_size():
+    assert RADII[1] / RADII[0] == 8
+
+
+def test_a_border_of_255_separates_every_object_from_the_background():
+    for _, label in many(30):
+        label = label[..., 0]
+        thing = (label > 0) & (label != IGNORE_LABEL)
+        for axis in (0, 1):
+            pairs = np.stack([np.moveaxis(label, axis, 0)[:-1], np.moveaxis(label, axis, 0)[1:]])
+            touching = (pairs == 0).any(0) & (
+                np.moveaxis(thing, axis, 0)[:-1] | np.moveaxis(thing, axis, 0)[1:]
+            )
+            # A calm patch may cut through what lies under it, which is rare.
+            assert touching.mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["wheel", "spider", "ladder"])
+def test_thin_things_are_mostly_lost_at_a_coarse_output_stride(name):
+    """Of the pixels of a large one, most lie within THIN pixels of its edge; of a disc, few do."""
+
+    def thin_share(form, radius=40):
+        y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
+        inside = form(x, y, 1 / radius)
+        deep = inside.copy()
+        for shift in range(1, shapes.THIN):
+            for axis in (0, 1):
+                deep &= np.roll(inside, shift, axis) & np.roll(inside, -shift, axis)
+        return 1 - deep.sum() / inside.sum()
+
+    assert thin_share(THINGS[name][0]) > 0.5
+    assert thin_share(THINGS["plain_disc"][0]) < 0.15
+
+
+def test_birds_and_fish_differ_in_their_scene_alone():
+    """The same silhouette; no image has both; the patch around each looks the same."""
+    assert THINGS["bird"] == THINGS["fish"]
+    bird, fish = CLASS_NAMES.index("bird"), CLASS_NAMES.index("fish")
+    scenes = {bird: [], fish: []}
+    for image, label in many(200):
+        present = {bird, fish} & set(np.unique(label))
+        assert len(present) <= 1
+        background = np.where(label == 0, image.astype(float), np.nan).mean(-1)
+        for kind in present:
+            # Waves change the brightness from row to row, wherever in the image.
+            scenes[kind].append(np.nanmean(abs(np.diff(background, axis=0))))
+    assert min(map(len, scenes.values())) > 10
+    assert max(scenes[bird]) < np.median(scenes[fish])
+
+
+def test_no_image_is_in_both_splits(shapes_builder):
+    digests = {}
+    for split in ("train", "val"):
+        examples = shapes_builder.as_dataset(split=split).as_numpy_iterator()
+        digests[split] = {example["image"].tobytes() for example in examples}
+    assert not digests["train"] & digests["val"]
+    assert len(digests["train"]) == 24 and len(digests["val"]) == 5

@@ -1,0 +1,147 @@
+"""The training loop: what a step does, and that a run that was stopped ends as one that was not."""
+
+import csv
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import train
+from experiments import base
+from experiments.runs import build_model
+
+SMALL = {
+    "steps": 8,
+    "eval_every": 5,
+    "model.backbone": "resnet_tiny",
+    "train_data.batch_size": 4,
+    "train_data.crop_size": 33,
+}
+
+
+def small_config(**overrides):
+    return base.make_config("small", {**SMALL, **overrides}, "shapes")
+
+
+def checkpoint_of(run):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(run / "checkpoints"))
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.endswith("VARIABLE_VALUE") and not name.startswith("save_counter")
+    }
+
+
+def log_of(run):
+    with (run / "log.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def interrupted_after(monkeypatch, steps):
+    """Ctrl-C as soon as that many steps were taken."""
+    make_train_step = train.make_train_step
+
+    def make(*arguments):
+        train_step, taken = make_train_step(*arguments), []
+
+        def step(*batch):
+            taken.append(train_step(*batch))
+            if len(taken) == steps:
+                raise KeyboardInterrupt
+            return taken[-1]
+
+        return step
+
+    monkeypatch.setattr(train, "make_train_step", make)
+
+
+def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(shapes_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "STEPS_BETWEEN_LOGS", 2)
+    config = small_config()
+    train.train(config, tmp_path / "whole", str(shapes_dir))
+    for steps in (3, 4):  # Ctrl-C at step 3, and again at 7, after the evaluation at 5.
+        with monkeypatch.context() as patch:
+            interrupted_after(patch, steps)
+            with pytest.raises(KeyboardInterrupt):
+                train.train(config, tmp_path / "stopped", str(shapes_dir))
+    train.train(config, tmp_path / "stopped", str(shapes_dir))
+    whole, stopped = checkpoint_of(tmp_path / "whole"), checkpoint_of(tmp_path / "stopped")
+    assert whole.keys() == stopped.keys()
+    assert len([name for name in whole if name.startswith("optimizer")]) > 50
+    assert any("dropout" in name for name in whole)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], stopped[name], err_msg=name)
+    assert [row["step"] for row in log_of(tmp_path / "stopped")] == [2, 4, 6, 8]
+    assert len(list((tmp_path / "stopped" / "checkpoints").glob("*.index"))) <= 3
+
+
+def test_a_finished_run_is_evaluated_again_not_trained_again(shapes_dir, tmp_path, capsys):
+    config = small_config(steps=2)
+    train.train(config, tmp_path, str(shapes_dir))
+    before, result = checkpoint_of(tmp_path), (tmp_path / "eval.json").read_bytes()
+    train.train(config, tmp_path, str(shapes_dir))
+    assert "goes on from step 2" in capsys.readouterr().out
+    for name, value in checkpoint_of(tmp_path).items():
+        np.testing.assert_array_equal(value, before[name])
+    assert (tmp_path / "eval.json").read_bytes() == result
+
+
+def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
+    for overrides in (
+        {"model.output_stride": 64},
+        {"model.num_classes": 5},
+        {"train_data.split": "trainaug"},
+        {"eval_data.split": "test"},
+    ):
+        with pytest.raises(ValueError):
+            train.train(small_config(**overrides), tmp_path / "run", str(shapes_dir))
+        assert not (tmp_path / "run").exists(), overrides
+
+
+def one_batch(valid=True):
+    images = tf.random.stateless_uniform((2, 33, 33, 3), (0, 1), 0, 255)
+    labels = tf.random.stateless_uniform((2, 33, 33), (0, 2), 0, 21, tf.int32)
+    return images, labels if valid else tf.fill(labels.shape, 255)
+
+
+@pytest.fixture
+def trained():
+    """A model, its optimizer and its step."""
+    config = small_config()
+    model = build_model(config)
+    optimizer = train.make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer, train.make_train_step(model, optimizer)
+
+
+def test_the_first_loss_is_that_of_a_guess(trained):
+    """The logits' small initial weights make 21 classes alike: log 21 = 3.04."""
+    loss, _ = trained[2](*one_batch())
+    assert float(loss) == pytest.approx(np.log(21), abs=0.3)
+
+
+def test_the_learning_rate_falls_as_published(trained):
+    """Sec. 4.1: initial x (1 - iter / max_iter)^0.9."""
+    model, optimizer, train_step = trained
+    for step in range(3):
+        expected = 0.05 * (1 - step / SMALL["steps"]) ** 0.9
+        assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
+        train_step(*one_batch())
+
+
+def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):
+    model, optimizer, train_step = trained
+    before = {weight.path: weight.numpy() for weight in model.trainable_variables}
+    loss, _ = train_step(*one_batch(valid=False))
+    assert float(loss) == 0
+    for weight in model.trainable_variables:
+        # One step of SGD on 1e-4 / 2 * sum(kernel^2), at the learning rate 0.05.
+        decay = 0.05 * 1e-4 if weight.path.endswith("/kernel") else 0
+        np.testing.assert_allclose(weight.numpy(), (1 - decay) * before[weight.path], atol=1e-6)
+
+
+def test_a_model_learns_one_batch_by_heart(trained):
+    images, labels = one_batch()
+    labels = tf.where(images[..., 0] > 127, 3, 7)
+    losses = [float(trained[2](images, labels)[0]) for _ in range(8)]
+    assert losses[-1] < 0.8 * losses[0]
