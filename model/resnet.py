@@ -24,7 +24,7 @@ class Backbone(NamedTuple):
 
     @property
     def pixel_scale(self) -> float:
-        """What a pixel is multiplied by after mean_pixel is taken off. Source: the authors' code."""
+        """Multiplies a pixel once mean_pixel is taken off. Source: the authors' code."""
         return 1 / 127.5 if self.beta else 1.0
 
 
@@ -132,10 +132,7 @@ def stem(x: KerasTensor, width: int, *, beta: bool, batch_norm_decay: float) -> 
     beta: three 3x3 convs instead of the 7x7. The paper does not say which it used; its published
     multiply-adds fit the three (derived). Source of both: the authors' code.
     """
-    if beta:
-        convs = ((width, 3, 2), (width, 3, 1), (2 * width, 3, 1))
-    else:
-        convs = ((width, 7, 2),)
+    convs = ((width, 3, 2), (width, 3, 1), (2 * width, 3, 1)) if beta else ((width, 7, 2),)
     for i, (filters, kernel_size, stride) in enumerate(convs, start=1):
         name = f"conv1_{i}" if beta else "conv1"
         x = conv_bn(

@@ -21,7 +21,8 @@ def take(builder, number, **arguments):
 
 def same(ours, theirs):
     return all(
-        np.array_equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y)
+        np.array_equal(images, other_images) and np.array_equal(labels, other_labels)
+        for (images, labels), (other_images, other_labels) in zip(ours, theirs, strict=True)
     )
 
 
