@@ -45,10 +45,10 @@ SCALES = {
     ),
     "voc_small": Scale(
         {
-            "steps": 4_000,
+            "steps": 3_000,
             "eval_every": 1_000,
-            "learning_rate": 0.02,  # From random weights, not from ImageNet's.
-            "model.backbone": "resnet_small",
+            "learning_rate": 0.05,  # From random weights, not from ImageNet's.
+            "model.backbone": "resnet_tiny",
             "model.batch_norm_decay": 0.99,  # 0.9997 would outlast the run.
             "train_data.batch_size": 8,
             "train_data.crop_size": 257,  # A map of 17 x 17 in place of 33 x 33.

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from absl import app, flags, logging
+from absl import app, logging
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
@@ -85,7 +85,7 @@ def run_program(main: Callable[[Any], None]) -> None:
     def guarded(arguments: list[str]) -> None:
         if len(arguments) > 1:
             sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
-        if flags.FLAGS["verbosity"].using_default_value:
+        if logging.get_verbosity() == logging.INFO:  # absl's choice where the user made none.
             logging.set_verbosity(logging.WARNING)
         try:
             main(arguments)
