@@ -4,7 +4,7 @@ Twenty kinds of object over an 8-fold range of size (Sec. 1: "objects at multipl
 
 - five outlines, each plain, striped and chequered: fine texture and a field of view as large as
   the object are both needed;
-- three things of which a large part is 4 pixels thin, which a coarse output_stride loses;
+- three things of which a large part is 3 pixels thin, which a coarse output_stride loses;
 - birds and fish, which are the same silhouette: waves anywhere in the scene make it a fish. A
   calm patch surrounds each, so that a small receptive field cannot tell.
 
@@ -24,9 +24,9 @@ from data.classes import IGNORE_LABEL
 from data.features import segmentation_info
 
 NUM_IMAGES = {"train": 3_000, "val": 200}
-SIDES = (144, 192)  # Pixels; height and width are drawn apart.
-RADII = (12, 96)  # Pixels.
-THIN = 4  # Pixels across.
+SIDES = (96, 128)  # Pixels; height and width are drawn apart.
+RADII = (8, 64)  # Pixels.
+THIN = 3  # Pixels across.
 BORDER = 2  # Pixels.
 CALM = 1.5  # Radius of the patch around a bird or a fish, in radii of its own.
 
@@ -107,7 +107,7 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         image += _waves(rng, height, width)[..., None]
     image = _strokes(rng, image)
     label = np.zeros((height, width), np.uint8)
-    radii = np.exp(rng.uniform(*np.log(RADII), rng.integers(2, 6)))
+    radii = rng.uniform(*RADII, rng.integers(1, 5))
     for radius in sorted(radii, reverse=True):  # The small in front of the large.
         _place(rng, image, label, radius, calm, waves)
     image += 5 * rng.standard_normal(image.shape, np.float32)
@@ -115,10 +115,10 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _waves(rng, height, width):
-    """[H, W] brightness: horizontal bands of some 8 pixels, rising and falling."""
+    """[H, W] brightness: horizontal bands of some 6 pixels, rising and falling."""
     y, x = np.mgrid[:height, :width]
-    phase, length = rng.uniform(0, 2 * np.pi, 2), rng.uniform(30, 60)
-    return 28 * np.sin(2 * np.pi * y / 8 + 2 * np.sin(x / length + phase[0]) + phase[1])
+    phase, length = rng.uniform(0, 2 * np.pi, 2), rng.uniform(20, 40)
+    return 28 * np.sin(2 * np.pi * y / 6 + 2 * np.sin(x / length + phase[0]) + phase[1])
 
 
 def _strokes(rng, image):
@@ -128,10 +128,10 @@ def _strokes(rng, image):
     height, width = image.shape[:2]
     for _ in range(rng.integers(2, 7)):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
-        length, angle = rng.uniform(3, 60), rng.uniform(0, np.pi)
+        length, angle = rng.uniform(2, 40), rng.uniform(0, np.pi)
         end = (x + length * np.cos(angle), y + length * np.sin(angle))
         colour = _colour(rng, rng.uniform())
-        draw_on.line([(x, y), end], fill=colour, width=int(rng.integers(1, 5)))
+        draw_on.line([(x, y), end], fill=colour, width=int(rng.integers(1, 4)))
     return np.asarray(picture).astype(float)
 
 
@@ -171,9 +171,9 @@ def _place(rng, image, label, radius, calm, waves):
 def _pattern(fill, x, y):
     """Where an object has its second colour; x and y in pixels of its own frame."""
     if fill == "striped":
-        return np.floor(x / 8) % 2 > 0
+        return np.floor(x / 6) % 2 > 0
     if fill == "chequered":
-        return (np.floor(x / 8) + np.floor(y / 8)) % 2 > 0
+        return (np.floor(x / 6) + np.floor(y / 6)) % 2 > 0
     return np.zeros(x.shape, bool)
 
 

@@ -31,17 +31,18 @@ SCALES = {
     "paper": Scale({}),
     "shapes": Scale(
         {
-            "steps": 800,
-            "eval_every": 400,
+            "steps": 1_800,
+            "eval_every": 600,
             "learning_rate": 0.05,  # From random weights, not from ImageNet's.
             "model.backbone": "resnet_tiny",
             "model.batch_norm_decay": 0.98,  # 0.9997 would outlast the run.
             "train_data.dataset": "shapes",
             "train_data.split": "train",
-            "train_data.crop_size": 129,  # A map of 9 x 9 in place of 33 x 33.
+            "train_data.batch_size": 8,
+            "train_data.crop_size": 81,  # A map of 6 x 6 in place of 33 x 33.
             "eval_data.dataset": "shapes",
         },
-        rate_divisor=3,
+        rate_divisor=6,
     ),
     "voc_small": Scale(
         {

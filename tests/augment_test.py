@@ -55,7 +55,7 @@ def test_scales_are_all_drawn_and_corners_stay():
         assert new_image.shape[:2] == new_label.shape
         seen.add(new_label.shape[0] / 40)
         for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
-            assert new_image[corner][0] == new_label[corner] == label[corner]
+            assert int(new_image[corner][0]) == int(new_label[corner]) == int(label[corner])
     assert seen == set(SCALES)
 
 
@@ -80,12 +80,13 @@ def test_seed_alone_decides_in_and_outside_a_dataset():
             mean_pixel=MEAN,
         )
 
-    in_dataset = list(tf.data.Dataset.range(6).map(augmented, num_parallel_calls=2))
+    in_dataset = list(tf.data.Dataset.range(20).map(augmented, num_parallel_calls=2))
     for number, (new_image, new_label) in enumerate(in_dataset):
         again = augmented(tf.constant(number, tf.int64))
         np.testing.assert_allclose(again[0], new_image, atol=1e-4)
         np.testing.assert_array_equal(again[1], new_label)
-    assert len({result[0].numpy().tobytes() for result in in_dataset}) == 6
+    # Two may be alike: there are but 14 of scale and flip, and most leave no room to move.
+    assert len({result[0].numpy().tobytes() for result in in_dataset}) > 10
 
 
 def test_labels_are_resized_to_the_nearest_of_the_image():

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from data import shapes
 from data.classes import IGNORE_LABEL
@@ -52,21 +53,22 @@ def test_a_border_of_255_separates_every_object_from_the_background():
             assert touching.mean() < 0.01
 
 
-@pytest.mark.parametrize("name", ["wheel", "spider", "ladder"])
-def test_thin_things_are_mostly_lost_at_a_coarse_output_stride(name):
-    """Of the pixels of a large one, most lie within THIN pixels of its edge; of a disc, few do."""
+@pytest.mark.parametrize("name", ["wheel", "spider", "comb"])
+def test_thin_things_are_partly_lost_at_a_coarse_output_stride(name):
+    """Of a large one, a good part is THIN pixels across and falls between features; of a disc none.
 
-    def thin_share(form, radius=40):
+    Lost is what an opening takes: what no square of more than THIN pixels inside it covers.
+    """
+
+    def thin_share(form, radius=50):
         y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
-        inside = form(x, y, 1 / radius)
-        deep = inside.copy()
-        for shift in range(1, shapes.THIN):
-            for axis in (0, 1):
-                deep &= np.roll(inside, shift, axis) & np.roll(inside, -shift, axis)
-        return 1 - deep.sum() / inside.sum()
+        inside = Image.fromarray(form(x, y, 1 / radius)).convert("L")
+        size = 2 * (shapes.THIN // 2 + 1) + 1
+        opened = inside.filter(ImageFilter.MinFilter(size)).filter(ImageFilter.MaxFilter(size))
+        return 1 - np.sum(np.asarray(opened) > 0) / np.sum(np.asarray(inside) > 0)
 
-    assert thin_share(THINGS[name][0]) > 0.5
-    assert thin_share(THINGS["plain_disc"][0]) < 0.15
+    assert thin_share(THINGS[name][0]) > 0.15
+    assert thin_share(THINGS["plain_disc"][0]) < 0.02
 
 
 def test_birds_and_fish_differ_in_their_scene_alone():
