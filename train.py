@@ -29,7 +29,6 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from ml_collections import config_flags
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
@@ -43,15 +42,12 @@ from experiments.runs import (
     training_checkpoint,
     write_text,
 )
-from experiments.terminal import Progress, duration, run_program
+from experiments.terminal import Progress, define_config, duration, run_program
 from model.losses import pixel_cross_entropy
 from model.resnet import BACKBONES
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    "experiments/base.py:shapes",
-    "FILE.py:ROW or FILE.py:ROW@SCALE; fields as --config.FIELD=VALUE.",
-)
+CONFIG = define_config("experiments/base.py:shapes")
+flags.declare_key_flag("config")  # So that --help shows it.
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/NAME if not given.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 
@@ -68,7 +64,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimi
     schedule = keras.optimizers.schedules.PolynomialDecay(
         config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
     )
-    return keras.optimizers.SGD(schedule, momentum=MOMENTUM)
+    return keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
 
 
 def make_train_step(

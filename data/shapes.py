@@ -115,10 +115,10 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _waves(rng, height, width):
-    """[H, W] brightness: horizontal bands of some 6 pixels, rising and falling."""
+    """[H, W] brightness: horizontal bands of some 8 pixels, rising and falling."""
     y, x = np.mgrid[:height, :width]
     phase, length = rng.uniform(0, 2 * np.pi, 2), rng.uniform(20, 40)
-    return 28 * np.sin(2 * np.pi * y / 6 + 2 * np.sin(x / length + phase[0]) + phase[1])
+    return 40 * np.sin(2 * np.pi * y / 8 + 2 * np.sin(x / length + phase[0]) + phase[1])
 
 
 def _strokes(rng, image):

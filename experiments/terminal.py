@@ -1,12 +1,14 @@
 """What a person at the terminal sees: progress, tables, errors in a line."""
 
+import contextlib
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from absl import app, logging
+from absl import app, flags, logging
+from ml_collections import config_flags
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
@@ -76,11 +78,28 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def define_config(default: str) -> flags.FlagHolder:
+    """Defines --config, and --config.FIELD for every field. A misspelt one is a line and an exit.
+
+    default: `FILE.py:ARGUMENT`, whose get_config(ARGUMENT) gives the config.
+    """
+    with _mistakes_in_a_line():  # Fields are looked for as soon as the flag is defined.
+        return config_flags.DEFINE_config_file(
+            "config",
+            default,
+            "FILE.py:ROW or FILE.py:ROW@SCALE; then its fields, as --config.FIELD=VALUE.",
+        )
+
+
 def run_program(main: Callable[[Any], None]) -> None:
     """Parses the flags and runs main; what the user can mend is one line, not a traceback.
 
-    `--verbosity=1` shows the traceback too.
+    `--verbosity=1` shows the traceback of an error in main too.
     """
+
+    def parse(arguments: list[str]) -> list[str]:
+        with _mistakes_in_a_line():
+            return flags.FLAGS(arguments)
 
     def guarded(arguments: list[str]) -> None:
         if len(arguments) > 1:
@@ -93,9 +112,19 @@ def run_program(main: Callable[[Any], None]) -> None:
             logging.debug(traceback.format_exc())
             sys.exit(f"error: {error}")
 
+    app.run(guarded, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def _mistakes_in_a_line():
+    """What ml_collections raises for a wrong field, or a config file for a wrong row."""
     try:
-        app.run(guarded)
-    except (AttributeError, KeyError, TypeError) as error:  # From a misspelt --config.field.
-        if "ml_collections" not in traceback.format_exc():
-            raise
-        sys.exit(f"error: {str(error.args[0])}")
+        yield
+    except flags.Error as error:  # A wrong row comes as a traceback in the text.
+        message = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
+        sys.exit(f"error: {message.removesuffix('.')}; see --help.")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        cause = error
+        while isinstance(cause.args[0], Exception):  # It wraps one in another.
+            cause = cause.args[0]
+        sys.exit(f"error: --config: {cause.args[0]}")

@@ -166,7 +166,7 @@ def test_a_mistake_is_named_in_a_line(run, shapes_dir, mistake):
     arguments, said = MISTAKES[mistake]
     before = sorted(os.listdir(run))
     code, out = program(
-        "train.py", *SMALL, *arguments, f"--workdir={run}", f"--data_dir={shapes_dir}"
+        "train.py", *arguments, *SMALL, f"--workdir={run}", f"--data_dir={shapes_dir}"
     )
     assert code == 1
     assert said in out
