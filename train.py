@@ -32,7 +32,7 @@ from absl import flags
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
-from data.pipeline import train_batches
+from data.pipeline import check_split, train_batches
 from experiments.evaluation import Evaluation, report
 from experiments.runs import (
     build_model,
@@ -128,9 +128,11 @@ def train(
     model = build_model(config)
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)
+    builder = open_dataset(config.train_data.dataset, data_dir)
+    check_split(builder, config.train_data.split)
     batches = functools.partial(
         train_batches,
-        open_dataset(config.train_data.dataset, data_dir),
+        builder,
         config.train_data.split,
         batch_size=config.train_data.batch_size,
         crop_size=config.train_data.crop_size,

@@ -72,13 +72,18 @@ def eval_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Data
     )
 
 
-def _encoded_examples(builder, split):
-    """The split as it lies in the shards: {image: JPEG bytes, label: PNG bytes, id}."""
+def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
+    """Raises ValueError, which lists the splits, where the data set has no such one."""
     if split not in builder.info.splits:
         raise ValueError(
             f"{builder.name} in {builder.data_dir} has no split {split!r}; it has "
             f"{', '.join(builder.info.splits)}."
         )
+
+
+def _encoded_examples(builder, split):
+    """The split as it lies in the shards: {image: JPEG bytes, label: PNG bytes, id}."""
+    check_split(builder, split)
     skip = tfds.decode.SkipDecoding()
     return builder.as_dataset(
         split=split,
