@@ -29,6 +29,7 @@ RADII = (8, 64)  # Pixels.
 THIN = 3  # Pixels across.
 BORDER = 2  # Pixels.
 CALM = 1.5  # Radius of the patch around a bird or a fish, in radii of its own.
+LARGEST_SWIMMER = 24  # Pixels of radius: around the patch, some of the scene must be left to see.
 
 Form = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
@@ -148,6 +149,8 @@ def _place(rng, image, label, radius, calm, waves):
     if name in ("bird", "fish"):
         name = "fish" if waves else "bird"
     form, fill = THINGS[name]
+    if form is _swimmer:
+        radius = min(radius, LARGEST_SWIMMER)
     centre_x, centre_y, angle = rng.uniform((0, 0, 0), (*label.shape[::-1], 2 * np.pi))
     colour = np.array(_colour(rng, HUES[form]) if form in HUES else 3 * [245], float)
     colours = np.stack([colour, np.full(3, 240 if fill == "striped" else 20)])
@@ -184,7 +187,7 @@ def _widened(mask):
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """Made-up images and labels; the same bytes for the same version."""
+    """Made-up images and labels; the same bytes every time."""
 
     VERSION = tfds.core.Version("1.0.0")
     SEED = 0

@@ -24,7 +24,7 @@ class Scale(NamedTuple):
     """A size at which to run a row: what differs from the paper, whatever the row."""
 
     overrides: Mapping[str, Any]  # Dotted fields of get_config(); size, never a row's idea.
-    rate_divisor: int = 1  # The map is smaller by about this; so then are ASPP's rates.
+    rate_divisor: int = 1  # ASPP's rates shrink with the map; still even, for output_stride 32.
 
 
 SCALES = {
@@ -42,7 +42,7 @@ SCALES = {
             "train_data.crop_size": 81,  # A map of 6 x 6 in place of 33 x 33.
             "eval_data.dataset": "shapes",
         },
-        rate_divisor=6,
+        rate_divisor=3,
     ),
     "voc_small": Scale(
         {
@@ -54,7 +54,7 @@ SCALES = {
             "train_data.batch_size": 8,
             "train_data.crop_size": 257,  # A map of 17 x 17 in place of 33 x 33.
         },
-        rate_divisor=2,
+        rate_divisor=3,
     ),
 }
 
