@@ -31,8 +31,8 @@ def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
     own = (config.eval_data.split, config.eval.output_stride)
-    split = SPLIT.value or own[0]
-    output_stride = OUTPUT_STRIDE.value or own[1]
+    split = own[0] if SPLIT.value is None else SPLIT.value
+    output_stride = own[1] if OUTPUT_STRIDE.value is None else OUTPUT_STRIDE.value
     evaluation = Evaluation(
         config, split=split, output_stride=output_stride, data_dir=DATA_DIR.value
     )

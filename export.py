@@ -34,7 +34,7 @@ OUTPUT = flags.DEFINE_string(
     "output", None, "The SavedModel's folder; RUN/saved_model if not given."
 )
 
-CHECKED_SIZE = (75, 50)  # Pixels: neither a multiple of any output_stride nor one more.
+CHECKED_SIZES = ((75, 50), (1, 129))  # Pixels; one that padding changes, and a thin one.
 
 
 class Segmenter(tf.Module):
@@ -66,10 +66,11 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
         tf.saved_model.save(
             segmenter, str(written), signatures={"serving_default": segmenter.serve}
         )
-        images = np.random.default_rng(0).integers(0, 256, (1, *CHECKED_SIZE, 3), np.uint8)
         loaded = tf.saved_model.load(str(written))
-        if not np.array_equal(loaded(images), segmenter.__call__(images)):
-            raise ValueError("The SavedModel gives other class ids than the model; not exported.")
+        for size in CHECKED_SIZES:
+            images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+            if not np.array_equal(loaded(images), segmenter.__call__(images)):
+                raise ValueError("The SavedModel gives other class ids than the model: no export.")
         if folder.exists():
             shutil.move(folder, pathlib.Path(beside) / "old")
         written.rename(folder)
@@ -78,7 +79,9 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
-    output_stride = OUTPUT_STRIDE.value or config.eval.output_stride
+    output_stride = OUTPUT_STRIDE.value
+    if output_stride is None:
+        output_stride = config.eval.output_stride
     model = build_model(config, output_stride=output_stride)
     step = load_weights(model, run)
     folder = pathlib.Path(OUTPUT.value or run / "saved_model")

@@ -39,6 +39,7 @@ from experiments.runs import (
     checkpoint_manager,
     copy_weights,
     open_run,
+    restore,
     training_checkpoint,
     write_text,
 )
@@ -116,14 +117,27 @@ class Log:
         self._events.flush()
 
 
+def check_numbers(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError for a number of a config that must be at least 1 and is not."""
+    for group, field in (
+        (config, "steps"),
+        (config, "eval_every"),
+        (config.train_data, "batch_size"),
+        (config.train_data, "crop_size"),
+    ):
+        if group[field] < 1:
+            raise ValueError(f"{field} is {group[field]}; it must be at least 1.")
+
+
 def train(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, data_dir: str | None = None
 ) -> None:
     """Trains a config in workdir, from its newest checkpoint on, and evaluates it.
 
     Raises ValueError, FileNotFoundError or FileExistsError, before workdir is touched, for a
-    config that cannot be run there; KeyboardInterrupt after Ctrl-C, when all is saved.
+    config that cannot be run there; KeyboardInterrupt after Ctrl-C, when the steps are saved.
     """
+    check_numbers(config)
     keras.utils.set_random_seed(config.seed)
     model = build_model(config)
     optimizer = make_optimizer(config)
@@ -148,7 +162,7 @@ def train(
     open_run(workdir, config)
     manager = checkpoint_manager(training_checkpoint(model, optimizer), workdir)
     if manager.latest_checkpoint:
-        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        restore(manager.checkpoint, manager.latest_checkpoint)
         print(f"{workdir} goes on from step {int(optimizer.iterations)}.", flush=True)
     log = Log(workdir, int(optimizer.iterations))
 
@@ -184,7 +198,7 @@ def fit(
     step = int(optimizer.iterations)
     batch_size = config.train_data.batch_size
     train_step = make_train_step(model, optimizer)
-    progress = Progress("step", config.steps, done=step)
+    progress = Progress("step", config.steps)
     losses, logged_at, saved_at = [], time.monotonic(), time.monotonic()
     iterator = iter(batches)
     while step < config.steps:
@@ -219,7 +233,8 @@ def main(_) -> None:
     try:
         train(config, workdir, DATA_DIR.value)
     except KeyboardInterrupt:
-        print(f"\nStopped; {workdir} is saved. The same command goes on from there.")
+        saved = tf.train.latest_checkpoint(workdir / "checkpoints")
+        print(f"\nStopped; saved {saved or 'nothing yet'}. The same command goes on from there.")
         sys.exit(INTERRUPTED)
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
 

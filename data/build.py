@@ -44,11 +44,16 @@ def build(
     """A key of BUILDERS -> its builder, after it wrote the shards; prints what each split holds.
 
     originals: the folder that the data set is made from. Raises ValueError or FileNotFoundError
-    where something is wrong with it; then no shards are left.
+    where something is wrong with it, and then leaves no shards; FileExistsError where there are
+    some already.
     """
     builder = _builder(name, data_dir)
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and originals is None:
         raise ValueError(f"{name} is made from originals. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+    if builder.is_prepared():
+        raise FileExistsError(
+            f"{name} is in {builder.data_dir} already; delete that folder to build it again."
+        )
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     print(f"Building {name} in {builder.data_dir} ...", flush=True)
@@ -81,6 +86,8 @@ def main() -> None:
         build(arguments.dataset, arguments.data_dir, arguments.originals)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; nothing was built.")
 
 
 if __name__ == "__main__":

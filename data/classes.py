@@ -27,7 +27,6 @@ VOC_CLASS_NAMES = (
     "train",
     "tvmonitor",
 )
-VOC_SPLIT_SIZES = {"train": 1_464, "val": 1_449, "trainval": 2_913, "trainaug": 10_582}
 
 
 def voc_palette() -> np.ndarray:

@@ -123,12 +123,20 @@ def load_weights(model: keras.Model, run: pathlib.Path) -> int:
     path = tf.train.latest_checkpoint(run / "checkpoints")
     if path is None:
         raise FileNotFoundError(f"{run} has no checkpoint yet; train.py writes one as it goes.")
-    try:
-        status = tf.train.Checkpoint(model=weights_by_name(model)).restore(path)
-        status.assert_existing_objects_matched().expect_partial()
-    except AssertionError as error:
-        raise ValueError(f"{path} does not fit the model in {run}/config.json: {error}") from error
+    restore(tf.train.Checkpoint(model=weights_by_name(model)), path)
     return int(path.rpartition("-")[2])
+
+
+def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Fills all of a checkpoint's variables from a file, which may hold more.
+
+    Raises ValueError where it is damaged, or lacks a variable or has another shape for it.
+    """
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise ValueError(f"{path} is damaged or of another model: {reason}") from error
 
 
 def copy_weights(source: keras.Model, model: keras.Model) -> None:

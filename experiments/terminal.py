@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -21,20 +22,26 @@ class Progress:
     seconds, and one at the end.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0):
-        self._what, self._total, self._first = what, total, done
-        self._start = time.monotonic()
+    def __init__(self, what: str, total: int):
+        self._what, self._total, self._first = what, total, 0
+        self._start = self._shown_at = None
         self._terminal = sys.stdout.isatty()
         self._interval = 0.5 if self._terminal else SECONDS_BETWEEN_LINES
-        self._shown_at = self._start
 
     def due(self, done: int) -> bool:
-        """Whether a line is to be shown: an interval has passed, or all is done."""
+        """Whether a line is to be shown: an interval has passed, or all is done.
+
+        The clock starts at the first call, so that what the first item alone takes, such as
+        compiling, does not count.
+        """
+        if self._start is None:
+            self._first, self._start = done, time.monotonic()
+            self._shown_at = self._start
         return done >= self._total or time.monotonic() - self._shown_at >= self._interval
 
     def rate(self, done: int) -> float:
-        """Items per second since the start."""
-        return (done - self._first) / (time.monotonic() - self._start)
+        """Items per second since the first one."""
+        return (done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def show(self, done: int, details: str = "") -> None:
         """Prints the line; details are what else is known at this point."""
@@ -105,10 +112,10 @@ def run_program(main: Callable[[Any], None]) -> None:
         if len(arguments) > 1:
             sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
         if logging.get_verbosity() == logging.INFO:  # absl's choice where the user made none.
-            logging.set_verbosity(logging.WARNING)
+            logging.set_verbosity(logging.ERROR)  # TFDS warns of every data set not built yet.
         try:
             main(arguments)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, tf.errors.OpError) as error:
             logging.debug(traceback.format_exc())
             sys.exit(f"error: {error}")
 
@@ -127,4 +134,4 @@ def _mistakes_in_a_line():
         cause = error
         while isinstance(cause.args[0], Exception):  # It wraps one in another.
             cause = cause.args[0]
-        sys.exit(f"error: --config: {cause.args[0]}")
+        sys.exit(f"error: no such field in --config: {cause.args[0]}")

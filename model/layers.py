@@ -89,7 +89,7 @@ def conv_bn(
     stride: int = 1,
     rate: int = 1,
     relu: bool = True,
-    initializer: str = "he_normal",
+    initializer: str = "he_normal",  # The authors' code, in the backbone.
     batch_norm_decay: float,
     name: str,
 ) -> KerasTensor:

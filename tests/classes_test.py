@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.classes import VOC_CLASS_NAMES, VOC_SPLIT_SIZES, voc_palette
+from data.classes import VOC_CLASS_NAMES, voc_palette
 from data.shapes import CLASS_NAMES
 
 
@@ -18,7 +18,3 @@ def test_palette_has_the_colours_of_the_development_kit():
 def test_there_are_21_classes_and_the_first_is_background(names):
     assert len(set(names)) == 21
     assert names[0] == "background"
-
-
-def test_trainval_is_train_and_val():
-    assert VOC_SPLIT_SIZES["trainval"] == VOC_SPLIT_SIZES["train"] + VOC_SPLIT_SIZES["val"]

@@ -37,7 +37,14 @@ def test_every_class_occurs_and_most_of_an_image_is_background():
 
 
 def test_objects_are_of_an_8_fold_range_of_size():
-    assert RADII[1] / RADII[0] == 8
+    """As seen: the longer side of what is left of a class in an image, after cuts and covers."""
+    sides = []
+    for _, label in many(100):
+        for kind in set(np.unique(label)) - {0, IGNORE_LABEL}:
+            rows, columns = np.nonzero(label[..., 0] == kind)
+            sides.append(max(np.ptp(rows), np.ptp(columns)) + 1)
+    assert np.percentile(sides, 98) > 8 * np.percentile(sides, 2)
+    assert RADII[1] == 8 * RADII[0]
 
 
 def test_a_border_of_255_separates_every_object_from_the_background():
@@ -72,7 +79,7 @@ def test_thin_things_are_partly_lost_at_a_coarse_output_stride(name):
 
 
 def test_birds_and_fish_differ_in_their_scene_alone():
-    """The same silhouette; no image has both; the patch around each looks the same."""
+    """The same silhouette, no image with both; nearly always, enough of the scene is seen."""
     assert THINGS["bird"] == THINGS["fish"]
     bird, fish = CLASS_NAMES.index("bird"), CLASS_NAMES.index("fish")
     scenes = {bird: [], fish: []}
@@ -84,7 +91,7 @@ def test_birds_and_fish_differ_in_their_scene_alone():
             # Waves change the brightness from row to row, wherever in the image.
             scenes[kind].append(np.nanmean(abs(np.diff(background, axis=0))))
     assert min(map(len, scenes.values())) > 10
-    assert max(scenes[bird]) < np.median(scenes[fish])
+    assert np.percentile(scenes[bird], 95) < np.percentile(scenes[fish], 5)
 
 
 def test_no_image_is_in_both_splits(shapes_builder):

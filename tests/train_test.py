@@ -90,6 +90,8 @@ def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
     for overrides in (
         {"model.output_stride": 64},
         {"model.num_classes": 5},
+        {"steps": 0},
+        {"eval_every": 0},
         {"train_data.split": "trainaug"},
         {"eval_data.split": "test"},
     ):
