@@ -2,9 +2,8 @@
 
 Twenty kinds of object over an 8-fold range of size (Sec. 1: "objects at multiple scales"):
 
-- five outlines, each plain, striped and chequered: fine texture and a field of view as large as
-  the object are both needed;
-- three things of which a large part is 3 pixels thin, which a coarse output_stride loses;
+- five outlines, each of a hue of its own, and each plain, with white stripes or with black cheques;
+- wheels, spiders and combs, with parts 3 pixels thin, which a coarse output_stride loses;
 - birds and fish, which are the same silhouette: waves anywhere in the scene make it a fish. A
   calm patch surrounds each, so that a small receptive field cannot tell.
 
