@@ -79,8 +79,8 @@ def test_eval_scores_a_run_at_any_output_stride(run, shapes_dir, output_stride):
     result = json.loads((run / f"{name}.json").read_text())
     assert result["protocol"]["output_stride"] == output_stride
     assert "plain_disc" in out and f"{100 * result['miou']:.2f}" in out
-    same = result["iou_per_class"] == before["iou_per_class"]
-    assert same if output_stride == 16 else not same  # As train.py scored it, or another network.
+    if output_stride == 16:  # As train.py scored it.
+        assert result == before
 
 
 def test_the_export_gives_the_class_ids_of_the_model_without_this_project(
@@ -133,12 +133,17 @@ def test_ctrl_c_leaves_a_run_that_goes_on(shapes_dir, tmp_path):
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and by children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for line in process.stdout:
-        if line.startswith("step "):
-            break
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    try:
+        for line in process.stdout:
+            if line.startswith("step "):
+                break
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "The same command goes on from there" in out
     config = read_config(tmp_path / "run")

@@ -100,6 +100,15 @@ def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
         assert not (tmp_path / "run").exists(), overrides
 
 
+def test_a_damaged_checkpoint_is_named(shapes_dir, tmp_path):
+    config = small_config(steps=1)
+    train.train(config, tmp_path, str(shapes_dir))
+    damaged = next((tmp_path / "checkpoints").glob("*.data-*"))
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="ckpt-1 is damaged or of another model"):
+        train.train(config, tmp_path, str(shapes_dir))
+
+
 def one_batch(valid=True):
     images = tf.random.stateless_uniform((2, 33, 33, 3), (0, 1), 0, 255)
     labels = tf.random.stateless_uniform((2, 33, 33), (0, 2), 0, 21, tf.int32)

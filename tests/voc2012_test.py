@@ -150,3 +150,9 @@ def test_facts_of_a_voc_folder_are_asked_for(tmp_path):
 def test_an_unknown_data_set_lists_those_there_are(tmp_path):
     with pytest.raises(ValueError, match="'imagenet'; there are shapes, voc2012"):
         open_dataset("imagenet", str(tmp_path))
+
+
+def test_what_is_built_is_not_taken_for_built_anew(vocdevkit, tmp_path):
+    build_voc(vocdevkit, tmp_path / "shards")
+    with pytest.raises(FileExistsError, match="already; delete that folder to build it again"):
+        build_voc(vocdevkit, tmp_path / "shards")

@@ -1,0 +1,42 @@
+"""An evaluation builds the network that it is asked for, and scores a perfect one as perfect."""
+
+import numpy as np
+import pytest
+
+from experiments import base
+from experiments.evaluation import Evaluation, report
+
+
+def evaluation_at(output_stride, shapes_dir):
+    return Evaluation(
+        base.get_config("shapes"),
+        split="val",
+        output_stride=output_stride,
+        data_dir=str(shapes_dir),
+    )
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_rates_of_backbone_and_aspp_follow_the_output_stride(shapes_dir, output_stride):
+    """Evaluating at 8 must change both; forgetting ASPP's would be silent."""
+    model = evaluation_at(output_stride, shapes_dir).model
+    rates = {
+        name: model.get_layer(f"{name}_conv").dilation_rate[0]
+        for name in ("block4_unit1_2", "block4_unit3_2", "aspp_atrous1", "aspp_atrous3")
+    }
+    dense = 16 / output_stride
+    assert list(rates.values()) == [2 * dense, 8 * dense, 2 * dense, 6 * dense]
+
+
+def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+
+    def score(answer):
+        labels = (example["label"] for example in evaluation.examples.as_numpy_iterator())
+        evaluation.predict = lambda images: answer(next(labels))[None]
+        return evaluation.score(step=7)
+
+    perfect = score(lambda label: np.where(label == 255, 0, label))
+    assert perfect["miou"] == 1 and perfect["num_images"] == 5 and perfect["step"] == 7
+    assert report(perfect).splitlines()[-1].split() == ["mIoU", "100.00"]
+    assert score(np.zeros_like)["miou"] < 0.2
