@@ -20,7 +20,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import csv
 import functools
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -234,8 +233,11 @@ def main(_) -> None:
         train(config, workdir, DATA_DIR.value)
     except KeyboardInterrupt:
         saved = tf.train.latest_checkpoint(workdir / "checkpoints")
-        print(f"\nStopped; saved {saved or 'nothing yet'}. The same command goes on from there.")
-        sys.exit(INTERRUPTED)
+        print(
+            f"\nStopped; saved {saved or 'nothing yet'}. The same command goes on from there.",
+            flush=True,
+        )
+        os._exit(INTERRUPTED)  # The input's threads still run; on the ordinary way out they crash.
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
 
 

@@ -134,7 +134,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     """
     try:
         checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0][:300]
         raise ValueError(f"{path} is damaged or of another model: {reason}") from error
 

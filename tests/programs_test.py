@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(shapes_dir, tmp_path):
         out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 130, out
     assert "The same command goes on from there" in out
     config = read_config(tmp_path / "run")
     assert load_weights(build_model(config), tmp_path / "run") > 0
