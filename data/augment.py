@@ -1,75 +1,101 @@
-"""Augmentation in training: (image, label, seed) -> (image, label), the same for the same seed.
+"""Augmentation in training, in the authors' code's order: scale, pad to the crop, crop, flip.
 
-Images are [H, W, 3] float32, labels [H, W] int32, seeds [2] integers. The order is the authors'
-code's: random scale, pad to the crop, random crop, random flip.
+Only what the crop shows is computed: `draw_window` decides which pixels of the original that takes,
+`crop_image` and `crop_label` make the crop of these alone. For this to be exact, scales are whole
+quarters and an image's sides count as 4 m + 1 pixels (up to three at the bottom and the right are
+left out; our choice): at scale k/4 they become k m + 1, corners aligned, so that every fourth
+original pixel is a pixel of the scaled image.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
 
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # Sec. 4.1: 0.5 to 2.0; the steps: authors' code.
+STEPS = 4  # Per unit of scale.
+SCALES = (2, 3, 4, 5, 6, 7, 8)  # In 1/STEPS. Sec. 4.1: 0.5 to 2.0; the steps: authors' code.
 
 
-def augment(
-    image: tf.Tensor,
-    label: tf.Tensor,
-    seed: tf.Tensor,
-    *,
-    crop_size: int,
-    mean_pixel: tuple[float, float, float],
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """[H, W, 3], [H, W] -> [crop_size, crop_size, 3], [crop_size, crop_size]."""
-    scale_seed, crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
-    image, label = random_scale(image, label, scale_seed)
-    image, label = pad(image, label, crop_size, mean_pixel)
-    image, label = random_crop(image, label, crop_seed, crop_size)
-    return random_flip(image, label, flip_seed)
+class Window(NamedTuple):
+    """What a crop shows of an image: at which scale, where, and whether mirrored."""
+
+    scale: tf.Tensor  # One of SCALES.
+    corner: tf.Tensor  # [2]: its top and left in the scaled image.
+    shown: tf.Tensor  # [2]: its rows and columns there; the rest of the crop is padding.
+    flip: tf.Tensor  # Whether it is mirrored from left to right, padding and all.
+    first: tf.Tensor  # [2]: the original's rows and columns that it takes, from first ...
+    size: tf.Tensor  # [2]: ... this many.
 
 
-def random_scale(
-    image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes both by one of SCALES: [H, W, ...] -> [scale H, scale W, ...], at least 1 pixel."""
-    choice = tf.random.stateless_uniform((), seed, 0, len(SCALES), tf.int32)
-    size = tf.cast(tf.shape(label), tf.float32) * tf.constant(SCALES)[choice]
-    size = tf.maximum(tf.cast(size, tf.int32), 1)
-    return resize(image, size, "bilinear"), resize(label[..., None], size, "nearest")[..., 0]
+def draw_window(size: tf.Tensor, seed: tf.Tensor, crop_size: int) -> Window:
+    """An image's [2] size and a seed of [2] integers -> a random Window of it."""
+    scale_seed, corner_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
+    choice = tf.random.stateless_uniform((), scale_seed, 0, len(SCALES), tf.int32)
+    scale = tf.constant(SCALES)[choice]
+    scaled = (size - 1) // STEPS * scale + 1
+    shown = tf.minimum(scaled, crop_size)
+    room = tf.cast(scaled - shown + 1, tf.float32)
+    corner = tf.cast(tf.random.stateless_uniform((2,), corner_seed) * room, tf.int32)
+    first = corner // scale * STEPS
+    last = -(-(corner + shown - 1) // scale) * STEPS  # Rounded up.
+    flip = tf.random.stateless_uniform((), flip_seed) < 0.5
+    return Window(scale, corner, shown, flip, first, last - first + 1)
 
 
-def resize(image: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
-    """[H, W, C] -> [size[0], size[1], C], corners aligned as everywhere in the authors' code."""
-    # The resize of TensorFlow 2 cannot align corners.
-    return tf.compat.v1.image.resize(image, size, method, align_corners=True)
+def crop_image(
+    part: tf.Tensor, window: Window, crop_size: int, mean_pixel: tuple[float, float, float]
+) -> tf.Tensor:
+    """The part of an image that a Window takes -> the crop.
 
-
-def pad(
-    image: tf.Tensor, label: tf.Tensor, size: int, mean_pixel: tuple[float, float, float]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Grows both to at least [size, size], at the bottom and the right.
-
-    The new pixels are mean_pixel, which the network sees as 0, and IGNORE_LABEL.
+    part: [*window.size, 3] uint8. Returns [crop_size, crop_size, 3] uint8, bilinear, rounded, and
+    padded with mean_pixel rounded, which the network sees as next to 0.
     """
-    margins = tf.maximum(size - tf.shape(label), 0)
-    margins = tf.stack([tf.zeros_like(margins), margins], axis=1)
-    inside = tf.pad(tf.ones_like(label, tf.float32), margins)[..., None]
-    image = tf.pad(image, tf.concat([margins, [[0, 0]]], axis=0))
-    image += (1 - inside) * tf.constant(mean_pixel, tf.float32)
-    return image, tf.pad(label, margins, constant_values=IGNORE_LABEL)
+    part = tf.cond(window.flip, lambda: tf.reverse(part, [1]), lambda: part)
+    size = (window.size - 1) // STEPS * window.scale + 1
+    corner = window.corner - window.first // STEPS * window.scale
+    mirrored = tf.stack([corner[0], size[1] - window.shown[1] - corner[1]])
+    corner = tf.where(window.flip, mirrored, corner)
+    part = tf.cast(part, tf.float32) + 0.5  # So that it is rounded where it is cut off below.
+    # The resize of TensorFlow 2 cannot align corners.
+    scaled = tf.cast(tf.compat.v1.image.resize(part, size, align_corners=True), tf.uint8)
+    shown = tf.slice(scaled, [*tf.unstack(corner), 0], [*tf.unstack(window.shown), 3])
+    padding = np.full((crop_size, crop_size, 3), np.round(mean_pixel), np.uint8)
+    return _pad(shown, window, tf.constant(padding))
 
 
-def random_crop(
-    image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor, size: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A window of both at a random place: [H, W, ...] -> [size, size, ...]."""
-    room = tf.cast(tf.shape(label) - size + 1, tf.float32)
-    corner = tf.cast(tf.random.stateless_uniform((2,), seed) * room, tf.int32)
-    window = tf.concat([corner, [0]], axis=0)
-    image = tf.ensure_shape(tf.slice(image, window, [size, size, 3]), (size, size, 3))
-    return image, tf.ensure_shape(tf.slice(label, corner, [size, size]), (size, size))
+def crop_label(label: tf.Tensor, window: Window, crop_size: int) -> tf.Tensor:
+    """[H, W] uint8 class ids -> [crop_size, crop_size], nearest, padded with 255."""
+
+    def sources(corner, shown, mirror):
+        positions = tf.range(shown)
+        positions = corner + tf.where(mirror, shown - 1 - positions, positions)
+        return (2 * STEPS * positions + window.scale) // (2 * window.scale)  # Rounded, halves up.
+
+    rows = sources(window.corner[0], window.shown[0], False)
+    columns = sources(window.corner[1], window.shown[1], window.flip)
+    # Twice transposed, since only whole rows are gathered fast.
+    shown = tf.transpose(tf.gather(tf.transpose(tf.gather(label, rows)), columns))
+    padding = np.full((crop_size, crop_size), IGNORE_LABEL, np.uint8)
+    return _pad(shown, window, tf.constant(padding))
 
 
-def random_flip(image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrors both from left to right, one time in two: [H, W, ...] -> [H, W, ...]."""
-    flip = tf.random.stateless_uniform((), seed) < 0.5
-    return tf.cond(flip, lambda: (image[:, ::-1], label[:, ::-1]), lambda: (image, label))
+def _pad(shown, window, padding):
+    """Grows what is shown to the size of padding, with pixels of it.
+
+    At the bottom and the right; where the crop is mirrored, at the left.
+    """
+    height, width = tf.unstack(window.shown)
+
+    def grown():
+        beside = padding[:height, width:]
+        row = tf.cond(
+            window.flip,
+            lambda: tf.concat([beside, shown], axis=1),
+            lambda: tf.concat([shown, beside], axis=1),
+        )
+        return tf.concat([row, padding[height:]], axis=0)
+
+    fits = tf.reduce_all(window.shown == padding.shape[:2])
+    return tf.ensure_shape(tf.cond(fits, lambda: shown, grown), padding.shape)

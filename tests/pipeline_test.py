@@ -1,14 +1,19 @@
 """What a model is fed: the same for the same (seed, step), complete, and in range."""
 
 import collections
+import io
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
+from data import shapes
+from data.augment import draw_window
 from data.features import segmentation_info
-from data.pipeline import eval_examples, train_batches
+from data.pipeline import decode_part, eval_examples, train_batches
 from data.shapes import CLASS_NAMES
 
 TRAIN = dict(batch_size=5, crop_size=33, mean_pixel=(1.0, 2.0, 3.0), seed=3)
@@ -28,7 +33,7 @@ def same(ours, theirs):
 
 def test_batches_have_static_shapes_and_types(shapes_builder):
     images, labels = train_batches(shapes_builder, "train", **TRAIN).element_spec
-    assert images == tf.TensorSpec((5, 33, 33, 3), tf.float32)
+    assert images == tf.TensorSpec((5, 33, 33, 3), tf.uint8)
     assert labels == tf.TensorSpec((5, 33, 33), tf.int32)
 
 
@@ -48,17 +53,59 @@ def test_a_later_start_yields_what_an_earlier_one_does_from_there_on(shapes_buil
 
 
 def test_every_epoch_holds_every_image_once_in_another_order(shapes_builder, monkeypatch):
-    """With an "augmentation" that hands the image's mean through, to know it again."""
-
-    def mean_only(image, label, seed, **_):
-        return tf.reduce_mean(image), label[0, 0]
-
-    monkeypatch.setattr("data.pipeline.augment", mean_only)
+    """With a "crop" of a few bytes of the original, to know it again."""
+    monkeypatch.setattr("data.pipeline.crop_label", lambda label, *_: tf.shape(label))
+    monkeypatch.setattr(
+        "data.pipeline.draw_window", lambda size, *_: draw_window(size, tf.zeros(2, tf.int64), 33)
+    )
     batches = train_batches(shapes_builder, "train", **{**TRAIN, "batch_size": 24})
-    epochs = [means.numpy().tolist() for means, _ in batches.take(3)]
+    epochs = [[image.tobytes() for image in images.numpy()] for images, _ in batches.take(3)]
     assert collections.Counter(epochs[0]) == collections.Counter(epochs[1])
     assert len(set(epochs[0])) == 24
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize("first_step", [0, 3])
+def test_workers_share_each_batch_and_all_of_it(shapes_builder, first_step):
+    arguments = dict(batch_size=6, first_step=first_step)
+    whole = take(shapes_builder, 9, **arguments)
+    shares = [take(shapes_builder, 9, worker=i, num_workers=3, **arguments) for i in range(3)]
+    for (images, labels), *parts in zip(whole, *shares, strict=True):
+        assert all(len(part_images) == 2 for part_images, _ in parts)
+        for ours, pieces in ((images, [p[0] for p in parts]), (labels, [p[1] for p in parts])):
+            together = np.concatenate(pieces)
+            assert sorted(map(bytes, ours)) == sorted(map(bytes, together))
+
+
+def test_workers_that_cannot_share_a_batch_are_refused(shapes_builder):
+    with pytest.raises(ValueError, match="A batch of 5 cannot be shared by 2 workers"):
+        train_batches(shapes_builder, "train", **TRAIN, num_workers=2)
+
+
+def test_a_cut_shard_is_no_shorter_data_set(shapes_dir, tmp_path):
+    shutil.copytree(shapes_dir / "shapes", tmp_path / "shapes")
+    shard = next(tmp_path.rglob("*train.tfrecord*"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(tf.errors.DataLossError, match="truncated record"):
+        take(shapes.Shapes(data_dir=tmp_path), 5)
+
+
+@pytest.mark.parametrize("mode, encoding", [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG")])
+def test_a_part_is_decoded_as_in_the_whole(mode, encoding):
+    """Which is what makes it right to decode the window alone; grey ones become three channels."""
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 256, (9, 11, 3)).astype(np.uint8))
+    file = io.BytesIO()  # By default JPEGs have colour at half the resolution, as most photos do.
+    colours.resize((120, 90)).convert(mode).save(file, encoding)
+    whole = tf.io.decode_image(file.getvalue(), channels=3)
+    for top, left, height, width in [(0, 0, 90, 120), (7, 5, 21, 50), (40, 80, 50, 40)]:
+        part = decode_part(file.getvalue(), [top, left], [height, width], 120)
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+    for _ in range(50):
+        top, left = rng.integers(0, 60, 2)
+        height, width = rng.integers(1, 30, 2)
+        part = decode_part(file.getvalue(), [top, left], [height, width], 120)
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
 
 
 def test_evaluation_yields_whole_images_in_order(shapes_builder):
