@@ -38,10 +38,16 @@ CHECKED_SIZES = ((75, 50), (1, 129))  # Pixels; one that padding changes, and a 
 
 
 class Segmenter(tf.Module):
-    """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size."""
+    """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size.
 
-    def __init__(self, model: keras.Model, *, backbone: str, output_stride: int):
+    data_file: the run's data.json, which goes along as an asset; it names the classes.
+    """
+
+    def __init__(
+        self, model: keras.Model, *, backbone: str, output_stride: int, data_file: pathlib.Path
+    ):
         super().__init__()
+        self.data = tf.saved_model.Asset(str(data_file))
         self.model = model  # So that its variables are saved.
         self.__call__ = predictor(model, backbone=backbone, output_stride=output_stride)
 
@@ -85,7 +91,13 @@ def main(_) -> None:
     model = build_model(config, output_stride=output_stride)
     step = load_weights(model, run)
     folder = pathlib.Path(OUTPUT.value or run / "saved_model")
-    export(Segmenter(model, backbone=config.model.backbone, output_stride=output_stride), folder)
+    segmenter = Segmenter(
+        model,
+        backbone=config.model.backbone,
+        output_stride=output_stride,
+        data_file=run / "data.json",
+    )
+    export(segmenter, folder)
     print(f"{run}, step {step}, output_stride {output_stride} -> {folder}")
 
 

@@ -5,9 +5,10 @@ r"""Trains one row of one table of the paper, and evaluates it.
     python train.py --config=experiments/table5.py:mg121@shapes    another row, in miniature
     python train.py --config.steps=300 --workdir=runs/short        any field of the config
 
-It writes runs/NAME/: config.json, log.csv, checkpoints/, TensorBoard events, eval.json (mIoU and
-the IoU of each class) and eval.png (image, label and prediction). Interrupted, it goes on where it
-stopped when the same command is given again.
+It writes runs/NAME/: config.json, data.json (classes, and the hash of the data's audit), log.csv,
+checkpoints/, TensorBoard events, eval.json (mIoU and the IoU of each class) and eval.png (image,
+label and prediction). Interrupted, it goes on where it stopped when the same command is given
+again.
 """
 
 import os
@@ -32,6 +33,7 @@ from absl import flags
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
 from data.pipeline import check_split, train_batches
+from data.progress import Progress, duration
 from experiments.evaluation import Evaluation, report
 from experiments.runs import (
     build_model,
@@ -40,9 +42,10 @@ from experiments.runs import (
     open_run,
     restore,
     training_checkpoint,
+    write_data,
     write_text,
 )
-from experiments.terminal import Progress, define_config, duration, run_program
+from experiments.terminal import define_config, run_program
 from model.losses import pixel_cross_entropy
 from model.resnet import BACKBONES
 
@@ -159,6 +162,7 @@ def train(
         data_dir=data_dir,
     )
     open_run(workdir, config)
+    write_data(workdir, builder, config.train_data.split)
     manager = checkpoint_manager(training_checkpoint(model, optimizer), workdir)
     if manager.latest_checkpoint:
         restore(manager.checkpoint, manager.latest_checkpoint)

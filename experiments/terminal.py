@@ -1,76 +1,14 @@
-"""What a person at the terminal sees: progress, tables, errors in a line."""
+"""What a person at the terminal sees beside progress: tables, errors in a line."""
 
 import contextlib
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
-
-T = TypeVar("T")
-SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
-
-
-class Progress:
-    """One line that says how far a loop is and how long it will take.
-
-    In a terminal the line is overwritten twice a second; elsewhere a new one is printed every ten
-    seconds, and one at the end.
-    """
-
-    def __init__(self, what: str, total: int):
-        self._what, self._total, self._first = what, total, 0
-        self._start = self._shown_at = None
-        self._terminal = sys.stdout.isatty()
-        self._interval = 0.5 if self._terminal else SECONDS_BETWEEN_LINES
-
-    def due(self, done: int) -> bool:
-        """Whether a line is to be shown: an interval has passed, or all is done.
-
-        The clock starts at the first call, so that what the first item alone takes, such as
-        compiling, does not count.
-        """
-        if self._start is None:
-            self._first, self._start = done, time.monotonic()
-            self._shown_at = self._start
-        return done >= self._total or time.monotonic() - self._shown_at >= self._interval
-
-    def rate(self, done: int) -> float:
-        """Items per second since the first one."""
-        return (done - self._first) / max(time.monotonic() - self._start, 1e-9)
-
-    def show(self, done: int, details: str = "") -> None:
-        """Prints the line; details are what else is known at this point."""
-        if done < self._total:
-            left = f"{duration((self._total - done) / self.rate(done))} left"
-        else:
-            left = f"{duration(time.monotonic() - self._start)} in all"
-        line = " | ".join(filter(None, (f"{self._what} {done}/{self._total}", details, left)))
-        if self._terminal:
-            print(f"\r{line}\x1b[K", end="\n" if done >= self._total else "", flush=True)
-        else:
-            print(line, flush=True)
-        self._shown_at = time.monotonic()
-
-
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yields the items, and shows how many of the total have come."""
-    progress = Progress(what, total)
-    for done, item in enumerate(items, start=1):
-        yield item
-        if progress.due(done):
-            progress.show(done)
-
-
-def duration(seconds: float) -> str:
-    """Seconds -> `m:ss` or `h:mm:ss`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

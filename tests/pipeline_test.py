@@ -131,7 +131,7 @@ class OutOfRange(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return segmentation_info(self, CLASS_NAMES, "")
+        return segmentation_info(self, "", CLASS_NAMES)
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}

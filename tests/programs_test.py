@@ -158,7 +158,7 @@ MISTAKES = {
     "a misspelt field": (["--config.model.output_strid=8"], "output_strid"),
     "a missing data set": (
         ["--config=experiments/base.py:voc_small"],
-        "python -m data.build voc2012 --originals=",
+        "python -m data.build voc2012 --manual_dir=",
     ),
     "a run of another config": (["--config.seed=1"], "seed: 0 there, 1 here"),
     "an impossible plan": (["--config.model.output_stride=64"], "choose from 8, 16, 32"),

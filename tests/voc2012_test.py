@@ -1,14 +1,21 @@
-"""The VOC builder reads what VOC has, and names the file that is wrong."""
+"""The VOC builder reads what VOC and SBD have, and names the file that is wrong."""
+
+import hashlib
+import tarfile
 
 import numpy as np
 import pytest
+import scipy.io
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from data.build import build, open_dataset
-from data.classes import VOC_CLASS_NAMES
+from data import voc2012
+from data.build import build, open_dataset, split_sizes
+from data.classes import VOC_CLASS_NAMES, VOC_SPLIT_SIZES
+from data.features import read_ids, read_label
 from data.pipeline import eval_examples
-from data.voc2012 import Voc2012, read_example
-from tests.conftest import save_label
+from data.voc2012 import Voc2012, read_mat, trainaug
+from tests.conftest import ROOT, save_label
 
 
 @pytest.fixture
@@ -16,8 +23,38 @@ def voc(vocdevkit):
     return vocdevkit / "VOC2012"
 
 
-def build_voc(vocdevkit, data_dir):
-    return build("voc2012", str(data_dir), originals=str(vocdevkit))
+@pytest.fixture
+def sbd(voc, tmp_path):
+    """SBD's benchmark_RELEASE with .mat labels, all 7, of all but the first of VOC's images.
+
+    As the real one, it labels images of VOC's val too; it takes the place of SegmentationClassAug.
+    """
+    dataset = tmp_path / "benchmark_RELEASE" / "dataset"
+    (dataset / "cls").mkdir(parents=True)
+    (dataset / "img").mkdir()
+    for file in sorted((voc / "SegmentationClassAug").glob("*.png")):
+        if file.stem != "2007_000000":
+            write_mat(dataset / "cls" / f"{file.stem}.mat", np.full_like(read_label(file), 7))
+        file.unlink()
+    (voc / "SegmentationClassAug").rmdir()
+    (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
+    (dataset / "train.txt").write_text("2007_000001\n2007_000004\n2007_000002\n")
+    (dataset / "val.txt").write_text("2007_000005\n2007_000003\n")
+    return dataset
+
+
+def write_mat(file, label):
+    fields = {"Boundaries": np.zeros(1), "Segmentation": label, "CategoriesPresent": [7]}
+    scipy.io.savemat(file, {"GTcls": fields}, do_compression=True)
+
+
+def build_voc(manual_dir, data_dir, name="voc2012"):
+    return build(name, str(data_dir), str(manual_dir) if manual_dir else None)
+
+
+def labels_of(builder, split):
+    examples = eval_examples(builder, split).as_numpy_iterator()
+    return {example["id"].decode(): example["label"] for example in examples}
 
 
 def test_splits_images_and_labels_are_those_of_the_folder(vocdevkit, voc, tmp_path):
@@ -25,6 +62,7 @@ def test_splits_images_and_labels_are_those_of_the_folder(vocdevkit, voc, tmp_pa
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     assert counts == {"train": 2, "val": 2, "trainval": 4, "trainaug": 4}
     assert builder.info.metadata["class_names"] == list(VOC_CLASS_NAMES)
+    assert builder.info.metadata["palette"][1] == [128, 0, 0]
     for split in counts:
         listed = (voc / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
         examples = list(eval_examples(builder, split).as_numpy_iterator())
@@ -38,37 +76,132 @@ def test_splits_images_and_labels_are_those_of_the_folder(vocdevkit, voc, tmp_pa
             assert example["image"].shape[:2] == example["label"].shape
 
 
+def test_what_is_partial_is_told(vocdevkit, tmp_path):
+    said = split_sizes(build_voc(vocdevkit, tmp_path / "shards"))
+    assert "val: 2 images, partial: the official one has 1449" in said
+    assert "trainaug: 4 images, partial: the official one has 10582" in said
+
+
 def test_jpegs_are_kept_byte_by_byte(vocdevkit, voc, tmp_path):
     builder = build_voc(vocdevkit, tmp_path / "shards")
-    import tensorflow_datasets as tfds
-
     encoded = builder.as_dataset(split="val", decoders={"image": tfds.decode.SkipDecoding()})
     for example in encoded.as_numpy_iterator():
         original = voc / "JPEGImages" / f"{example['id'].decode()}.jpg"
         assert example["image"] == original.read_bytes()
 
 
-def test_vocs_own_label_wins_where_both_exist(vocdevkit, tmp_path):
-    """Its borders of 255 are there in trainaug; only what SBD alone labelled has none."""
-    builder = build_voc(vocdevkit, tmp_path / "shards")
-    bordered = [
-        (example["label"] == 255).any()
-        for example in eval_examples(builder, "trainaug").as_numpy_iterator()
-    ]
-    assert sorted(bordered) == [False, False, True, True]
+def test_trainaug_is_what_sbd_labelled_and_vocs_train_less_vocs_val(voc, sbd, tmp_path):
+    for i in (4, 5):  # Only SBD has these photos.
+        (voc / "JPEGImages" / f"2007_00000{i}.jpg").rename(sbd / "img" / f"2007_00000{i}.jpg")
+    builder = build_voc(tmp_path, tmp_path / "shards")
+    labels = labels_of(builder, "trainaug")
+    assert sorted(labels) == [f"2007_00000{i}" for i in (0, 1, 4, 5)]
+    assert not labels.keys() & labels_of(builder, "val").keys()
+
+
+@pytest.mark.parametrize("name, wins", [("voc2012", "voc"), ("voc2012/sbd_labels", "sbd")])
+def test_where_an_image_has_both_labels_the_config_says_which_wins(sbd, tmp_path, name, wins):
+    labels = labels_of(build_voc(tmp_path, tmp_path / "shards", name), "trainaug")
+    from_sbd = {name for name, label in labels.items() if (label == 7).all()}
+    only_sbd = {"2007_000004", "2007_000005"}
+    assert from_sbd == (only_sbd if wins == "voc" else only_sbd | {"2007_000001"})
+
+
+def test_the_official_lists_agree_with_the_algebra():
+    """Whatever else SBD labelled is in VOC's val, and is taken out."""
+    lists = ROOT.parent / "shared" / "data" / "voc_lists"
+    if not lists.is_dir():
+        pytest.skip(f"the official lists are not in {lists}")
+    train, val, listed = (
+        read_ids(lists / f"{split}.txt") for split in ("train", "val", "train_aug")
+    )
+    assert trainaug(train, val, [*listed, *val[:500]]) == sorted(listed)
+    assert (len(train), len(val), len(listed)) == tuple(
+        VOC_SPLIT_SIZES[split] for split in ("train", "val", "trainaug")
+    )
+
+
+def test_the_whole_way_from_archives(voc, vocdevkit, sbd, tmp_path, monkeypatch):
+    """Downloaded, as if, or put into --manual_dir; with the test archive, which has no labels."""
+    test = tmp_path / "test" / "VOCdevkit" / "VOC2012"
+    (test / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (test / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
+    (test / "JPEGImages").mkdir()
+    Image.new("RGB", (20, 10)).save(test / "JPEGImages" / "2008_000006.jpg")
+    folders = (vocdevkit, tmp_path / "benchmark_RELEASE", tmp_path / "test" / "VOCdevkit")
+    manual_dir = tmp_path / "archives"
+    manual_dir.mkdir()
+    archives = []
+    for archive, folder in zip(voc2012.ARCHIVES, folders, strict=True):
+        file = manual_dir / archive.name
+        with tarfile.open(file, "w:gz" if file.suffix == ".tgz" else "w") as tar:
+            tar.add(folder, folder.name)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        archives.append(archive._replace(size=file.stat().st_size, sha256=digest))
+    monkeypatch.setattr(voc2012, "ARCHIVES", archives)
+    builder = build_voc(manual_dir, tmp_path / "shards")
+    fetched = tmp_path / "fetched" / "downloads" / "voc2012"
+    fetched.mkdir(parents=True)
+    monkeypatch.setattr(voc2012, "fetch", lambda archive, folder: manual_dir / archive.name)
+    for built in (builder, build_voc(None, tmp_path / "fetched")):
+        counts = {split: info.num_examples for split, info in built.info.splits.items()}
+        assert counts == {"train": 2, "val": 2, "trainval": 4, "trainaug": 4, "test": 1}
+        (label,) = labels_of(built, "test").values()
+        assert label.shape == (10, 20) and (label == 255).all()
+
+
+def test_an_archive_that_is_not_the_original_is_named(vocdevkit, tmp_path):
+    (tmp_path / "benchmark.tgz").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match="benchmark.tgz has 6 bytes, but .* has 1419539633"):
+        build_voc(tmp_path, tmp_path / "shards")
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:60]), "no label of SBD"),
+        (lambda file: scipy.io.savemat(file, {"GTinst": 1}), "no label of SBD"),
+        (lambda file: file.write_text("<html>"), "no label of SBD"),
+        (lambda file: file.unlink(), "is missing"),
+    ],
+)
+def test_a_mat_that_is_wrong_is_named(sbd, damage, said):
+    file = sbd / "cls" / "2007_000004.mat"
+    damage(file)
+    with pytest.raises((ValueError, FileNotFoundError), match=said) as error:
+        read_mat(file)
+    assert str(file) in str(error.value)
 
 
 def test_the_folder_may_be_voc2012_itself_and_may_lack_sbd(voc, tmp_path):
-    for path in (voc / "ImageSets" / "Segmentation").glob("trainaug.txt"):
-        path.unlink()
+    for file in (voc / "SegmentationClassAug").iterdir():
+        file.unlink()
+    (voc / "SegmentationClassAug").rmdir()
     builder = build_voc(voc, tmp_path / "shards")
     assert set(builder.info.splits) == {"train", "val", "trainval"}
 
 
-def test_the_other_name_of_the_list_is_found(vocdevkit, voc, tmp_path):
-    lists = voc / "ImageSets" / "Segmentation"
-    (lists / "trainaug.txt").rename(lists / "train_aug.txt")
-    assert "trainaug" in build_voc(vocdevkit, tmp_path / "shards").info.splits
+def test_a_list_of_trainaug_is_held_against_the_labels(vocdevkit, voc, tmp_path):
+    (voc / "SegmentationClassAug" / "2007_000005.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"trainaug.txt .* differ in 1 images, such as 2007_000005"
+    ):
+        build_voc(vocdevkit, tmp_path / "shards")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "val.txt lists no ids"),
+        ("2007_000002\n2007_000003\n2007_000002\n", "val.txt lists 2007_000002 twice"),
+        ("2007_000002\n2007_999999\n", "2007_999999.jpg is missing"),
+    ],
+)
+def test_a_wrong_list_of_ids_is_named(vocdevkit, voc, tmp_path, text, said):
+    (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        build_voc(vocdevkit, tmp_path / "shards")
 
 
 def cut_short(path):
@@ -89,8 +222,12 @@ def id_21(path):
     save_label(path, label)
 
 
-def colours(path):
-    Image.open(path).convert("RGB").save(path)
+def mode(name):
+    return lambda path: Image.open(path).convert(name).save(path)
+
+
+def sixteen_bits(path):
+    Image.fromarray(np.array(Image.open(path)).astype(np.uint16)).save(path)
 
 
 def missing(path):
@@ -103,11 +240,15 @@ def missing(path):
         (cut_short, "JPEGImages", "cannot be read"),
         (no_image, "JPEGImages", "cannot be read"),
         (missing, "JPEGImages", "missing"),
+        (mode("CMYK"), "JPEGImages", "mode CMYK.*Convert it"),
         (cut_short, "SegmentationClass", "cannot be read"),
         (no_image, "SegmentationClass", "cannot be read"),
+        (missing, "SegmentationClass", "missing"),
         (other_size, "SegmentationClass", "6 x 5 pixels"),
         (id_21, "SegmentationClass", r"ids \[21\]"),
-        (colours, "SegmentationClass", "mode RGB"),
+        (mode("RGB"), "SegmentationClass", "mode RGB"),
+        (mode("RGBA"), "SegmentationClass", "mode RGBA"),
+        (sixteen_bits, "SegmentationClass", "mode I;16"),
     ],
 )
 def test_a_wrong_file_is_named_and_no_shards_are_left(
@@ -118,41 +259,63 @@ def test_a_wrong_file_is_named_and_no_shards_are_left(
     with pytest.raises((ValueError, FileNotFoundError), match=said) as error:
         build_voc(vocdevkit, tmp_path / "shards")
     assert str(wrong) in str(error.value)
-    with pytest.raises(FileNotFoundError, match="python -m data.build voc2012 --originals="):
+    with pytest.raises(FileNotFoundError, match="python -m data.build voc2012 --manual_dir="):
         open_dataset("voc2012", str(tmp_path / "shards"))
 
 
-def test_a_missing_mask_is_named(vocdevkit, voc, tmp_path):
-    (voc / "SegmentationClass" / "2007_000002.png").unlink()
-    with pytest.raises(FileNotFoundError, match="No label 2007_000002.png in .*SegmentationClass"):
+def test_grey_photos_have_three_channels(vocdevkit, voc, tmp_path):
+    photo = voc / "JPEGImages" / "2007_000002.jpg"
+    mode("L")(photo)
+    examples = eval_examples(build_voc(vocdevkit, tmp_path / "shards"), "val").as_numpy_iterator()
+    image = next(one["image"] for one in examples if one["id"] == b"2007_000002")
+    assert (image == image[..., :1]).all()
+    # Libraries round a little differently.
+    np.testing.assert_allclose(image[..., 0], np.array(Image.open(photo)), atol=2)
+
+
+def test_a_full_disk_leaves_nothing_that_passes_for_whole(vocdevkit, tmp_path, monkeypatch):
+    """The disk is full when the second split is written."""
+    written = []
+    finalize = tfds.core.writer.Writer.finalize
+
+    def full(writer):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(writer)
+        return finalize(writer)
+
+    monkeypatch.setattr(tfds.core.writer.Writer, "finalize", full)
+    with pytest.raises(OSError, match="No space left"):
         build_voc(vocdevkit, tmp_path / "shards")
+    assert not list((tmp_path / "shards").rglob("*tfrecord*"))
+    with pytest.raises(FileNotFoundError, match="Build it there once"):
+        open_dataset("voc2012", str(tmp_path / "shards"))
 
 
 def test_another_folder_is_no_vocdevkit(tmp_path):
+    (tmp_path / "something").touch()
     with pytest.raises(FileNotFoundError, match="is no VOCdevkit"):
         build_voc(tmp_path, tmp_path / "shards")
 
 
 def test_a_palette_png_is_read_as_indices_not_colours(voc):
-    name = "2007_000000"
-    example = read_example(
-        voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"
-    )
-    assert example["label"].max() == 255 and set(np.unique(example["label"])) <= {*range(21), 255}
-
-
-def test_facts_of_a_voc_folder_are_asked_for(tmp_path):
-    assert Voc2012.MANUAL_DOWNLOAD_INSTRUCTIONS
-    with pytest.raises(ValueError, match="Name the VOCdevkit folder"):
-        build("voc2012", str(tmp_path))
+    label = read_label(voc / "SegmentationClass" / "2007_000000.png")
+    assert label.max() == 255 and set(np.unique(label)) <= {*range(21), 255}
 
 
 def test_an_unknown_data_set_lists_those_there_are(tmp_path):
     with pytest.raises(ValueError, match="'imagenet'; there are shapes, voc2012"):
         open_dataset("imagenet", str(tmp_path))
+    with pytest.raises(ValueError, match="there is voc2012/voc_labels, voc2012/sbd_labels"):
+        open_dataset("voc2012/coarse", str(tmp_path))
 
 
 def test_what_is_built_is_not_taken_for_built_anew(vocdevkit, tmp_path):
     build_voc(vocdevkit, tmp_path / "shards")
     with pytest.raises(FileExistsError, match="already; delete that folder to build it again"):
         build_voc(vocdevkit, tmp_path / "shards")
+
+
+def test_the_instructions_say_what_is_fetched():
+    assert "5.3 GB" in Voc2012.MANUAL_DOWNLOAD_INSTRUCTIONS
+    assert round(sum(archive.size for archive in voc2012.ARCHIVES) / 1e9, 1) == 5.3

@@ -1,0 +1,80 @@
+"""TFDS builder: Cityscapes, from its own folders; the data set of Tables 12 and 13.
+
+--manual_dir holds leftImg8bit/ and gtFine/, and for train_coarse gtCoarse/, as the archives of
+https://www.cityscapes-dataset.com unpack, with the labelIds that come with them. Splits are
+train_fine, val_fine, test (whose labels are not published: all 255) and train_coarse; those whose
+folders are absent are left out.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL
+from data.features import example, read_label, segmentation_info
+
+FOLDERS = {  # Split: the kind of label, and the folder below it and below leftImg8bit.
+    "train_fine": ("gtFine", "train"),
+    "val_fine": ("gtFine", "val"),
+    "test": ("gtFine", "test"),
+    "train_coarse": ("gtCoarse", "train_extra"),
+}
+CLASS_NAMES, PALETTE = zip(*CITYSCAPES_CLASSES.values(), strict=True)
+
+
+class Cityscapes(tfds.core.GeneratorBasedBuilder):
+    """Street scenes, 1024 x 2048, with 19 class ids 0..18 and 255."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "--manual_dir holds leftImg8bit/ and gtFine/ or gtCoarse/, from "
+        "https://www.cityscapes-dataset.com."
+    )
+    SPLIT_SIZES = CITYSCAPES_SPLIT_SIZES
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return segmentation_info(self, __doc__, CLASS_NAMES, PALETTE)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        root = pathlib.Path(dl_manager.manual_dir)
+        splits = {
+            split: self._generate_examples(root, kind, folder)
+            for split, (kind, folder) in FOLDERS.items()
+            if (root / kind / folder).is_dir() and (root / "leftImg8bit" / folder).is_dir()
+        }
+        if not splits:
+            raise FileNotFoundError(
+                f"{root} is no Cityscapes: it should hold leftImg8bit/train and gtFine/train, or "
+                "others of train, val, test, train_extra."
+            )
+        return splits
+
+    def _generate_examples(
+        self, root: pathlib.Path, kind: str, folder: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        photos = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
+        if not photos:
+            raise FileNotFoundError(f"No CITY/*_leftImg8bit.png in {root}/leftImg8bit/{folder}.")
+        for photo in photos:
+            name = photo.name.removesuffix("_leftImg8bit.png")
+            label_file = root / kind / folder / photo.parent.name / f"{name}_{kind}_labelIds.png"
+            label = train_ids(read_label(label_file), label_file)
+            yield name, example(name, photo, label, label_file)
+
+
+def train_ids(label_ids: np.ndarray, file: pathlib.Path) -> np.ndarray:
+    """[H, W] labelIds 0..33 -> [H, W] uint8 ids of the 19 classes that are scored, and 255.
+
+    Raises ValueError, which names the file, for others: it may hold trainIds already.
+    """
+    if wrong := sorted(set(np.unique(label_ids)) - set(range(34))):
+        raise ValueError(
+            f"{file} holds the ids {wrong}; labelIds are 0 to 33. Name the folder that holds the "
+            "original labelIds."
+        )
+    table = np.full(256, IGNORE_LABEL, np.uint8)
+    table[list(CITYSCAPES_CLASSES)] = range(len(CITYSCAPES_CLASSES))
+    return table[label_ids]

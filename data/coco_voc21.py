@@ -1,0 +1,149 @@
+"""TFDS builder: COCO 2017 instances as the 21 classes of PASCAL VOC.
+
+--manual_dir holds train2017/, val2017/ and annotations/instances_train2017.json and _val2017.json;
+one pair of these will do. The splits are train, which is the paper's "trainval minus minival", and
+val, which is minival.
+
+A pixel that two annotated regions cover is ignored (255), as in torchvision's COCO; classes that
+VOC has not are background. Sec. 4.1 takes images with annotation regions larger than 1000 pixels
+that contain VOC's classes, which is open to two readings:
+
+- per_region: at least one region of a VOC class has more than 1000 pixels;
+- summed: the regions of VOC classes have more than 1000 pixels together, as in torchvision.
+
+Both counts are printed. The areas are those that COCO states.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from pycocotools import mask as coco_mask
+
+from data.classes import COCO_NAMES, IGNORE_LABEL, VOC_CLASS_NAMES, voc_palette
+from data.features import example, segmentation_info
+
+LEAST_AREA = 1_000  # Pixels. Sec. 4.1.
+
+Annotation = dict[str, Any]  # Of COCO's JSON, with VOC's class id as "class_id".
+
+RULES = {
+    "per_region": lambda annotations: max(region["area"] for region in annotations) > LEAST_AREA,
+    "summed": lambda annotations: sum(region["area"] for region in annotations) > LEAST_AREA,
+}
+
+
+class CocoVoc21(tfds.core.GeneratorBasedBuilder):
+    """COCO 2017 images with VOC's class ids 0..20 and 255; splits train, val."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name=rule, description=f"The choice of images is {rule}.")
+        for rule in RULES
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "--manual_dir holds train2017/, val2017/ and annotations/instances_train2017.json and "
+        "instances_val2017.json, from https://cocodataset.org/#download."
+    )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return segmentation_info(self, __doc__, VOC_CLASS_NAMES, voc_palette()[:21])
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        coco = pathlib.Path(dl_manager.manual_dir)
+        found = {
+            split: coco / "annotations" / f"instances_{split}2017.json"
+            for split in ("train", "val")
+            if (coco / "annotations" / f"instances_{split}2017.json").exists()
+        }
+        if not found:
+            raise FileNotFoundError(
+                f"No annotations/instances_train2017.json nor instances_val2017.json in {coco}."
+            )
+        return {
+            split: self._generate_examples(file, coco / f"{split}2017")
+            for split, file in found.items()
+        }
+
+    def _generate_examples(
+        self, json_file: pathlib.Path, folder: pathlib.Path
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        images, annotations = read_annotations(json_file)
+        chosen = {
+            rule: [key for key, regions in annotations.items() if keeps(regions)]
+            for rule, keeps in RULES.items()
+        }
+        counts = ", ".join(f"{rule} {len(keys)}" for rule, keys in chosen.items())
+        print(f"{json_file.name}: of {len(images)} images keep {counts}.", flush=True)
+        for key in chosen[self.builder_config.name]:
+            image = images[key]
+            label = draw_label(annotations[key], image["height"], image["width"], json_file)
+            name = pathlib.Path(image["file_name"]).stem
+            yield name, example(name, folder / image["file_name"], label, json_file)
+
+
+def read_annotations(
+    json_file: pathlib.Path,
+) -> tuple[dict[int, dict[str, Any]], dict[int, list[Annotation]]]:
+    """COCO's JSON -> its images by id, and the regions of VOC's classes by their image's id.
+
+    Raises ValueError, which names the file, where it is no such JSON.
+    """
+    try:
+        content = json.loads(json_file.read_text())
+        images = {image["id"]: image for image in content["images"]}
+        category_ids = {category["name"]: category["id"] for category in content["categories"]}
+        class_ids = {
+            category_ids[COCO_NAMES.get(name, name)]: class_id
+            for class_id, name in enumerate(VOC_CLASS_NAMES[1:], start=1)
+        }
+        regions: dict[int, list[Annotation]] = {}
+        for region in content["annotations"]:
+            if region["category_id"] in class_ids:
+                region["class_id"] = class_ids[region["category_id"]]
+                regions.setdefault(images[region["image_id"]]["id"], []).append(region)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{json_file} is no instances JSON of COCO: {error!r}. Unpack it again."
+        ) from error
+    return images, regions
+
+
+def draw_label(
+    regions: Iterable[Annotation], height: int, width: int, json_file: pathlib.Path
+) -> np.ndarray:
+    """Regions -> [height, width] uint8 class ids; 255 where two of them cover a pixel.
+
+    Raises ValueError, which names json_file and the region, for one that cannot be drawn.
+    """
+    label = np.zeros((height, width), np.uint8)
+    covered = np.zeros((height, width), bool)
+    for region in regions:
+        try:
+            inside = region_mask(region["segmentation"], height, width)
+        except Exception as error:  # pycocotools raises whatever the JSON leads it to.
+            raise ValueError(
+                f"{json_file}: region {region.get('id')} of image {region['image_id']} cannot be "
+                f"drawn: {error!r}."
+            ) from error
+        label[inside] = region["class_id"]
+        label[inside & covered] = IGNORE_LABEL
+        covered |= inside
+    return label
+
+
+def region_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Polygons, an uncompressed or a compressed RLE -> [height, width] bool."""
+    if isinstance(segmentation, list):
+        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        encoded = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        encoded = segmentation
+    mask = coco_mask.decode(encoded)
+    if mask.shape != (height, width):
+        raise ValueError(f"its mask is {mask.shape}, the image {(height, width)}")
+    return mask.astype(bool)
