@@ -70,7 +70,7 @@ def train_ids(label_ids: np.ndarray, file: pathlib.Path) -> np.ndarray:
 
     Raises ValueError, which names the file, for others: it may hold trainIds already.
     """
-    if wrong := sorted(set(np.unique(label_ids)) - set(range(34))):
+    if wrong := np.setdiff1d(label_ids, range(34)).tolist():
         raise ValueError(
             f"{file} holds the ids {wrong}; labelIds are 0 to 33. Name the folder that holds the "
             "original labelIds."

@@ -29,11 +29,16 @@ def save_label(path: pathlib.Path, label: np.ndarray) -> None:
 
 @pytest.fixture
 def vocdevkit(tmp_path) -> pathlib.Path:
-    """A VOCdevkit of six small images of different sizes, with VOC's layout and palette PNGs.
+    """A small VOCdevkit: see make_vocdevkit."""
+    return make_vocdevkit(tmp_path)
+
+
+def make_vocdevkit(folder: pathlib.Path) -> pathlib.Path:
+    """A folder -> a VOCdevkit in it, of six small images of different sizes, as VOC lays it out.
 
     2 are in train, 2 in val, and 2 in trainaug alone, where only SegmentationClassAug has them.
     """
-    voc = tmp_path / "VOCdevkit" / "VOC2012"
+    voc = folder / "VOCdevkit" / "VOC2012"
     for folder in (
         "JPEGImages",
         "SegmentationClass",

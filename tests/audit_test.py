@@ -1,0 +1,133 @@
+"""The audit finds what it is for, and nothing in a data set that is whole."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image, ImageFilter
+
+from data.audit import audit, compared, digest, near_duplicates, sbd_against_voc
+from data.build import audit_hash, build
+from data.classes import VOC_CLASS_NAMES, voc_palette
+from data.features import read_label, segmentation_info
+from tests.conftest import ROOT, save_label
+
+
+def photo(seed):
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return Image.fromarray(noise).resize((64, 48))
+
+
+class Faulty(tfds.core.GeneratorBasedBuilder):
+    """In train: an id out of range, a label of another size, one all 255, a photo of val."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return segmentation_info(self, "", VOC_CLASS_NAMES, voc_palette()[:21])
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in ("train", "val")}
+
+    def _generate_examples(self, split):
+        label = np.zeros((48, 64), np.uint8)
+        label[:10] = 3
+        if split == "val":
+            yield self.one("shared", photo(0), label)
+            yield self.one("alone", photo(1), label)
+            return
+        yield self.one("like_shared", photo(0).filter(ImageFilter.GaussianBlur(1)), label)
+        yield self.one("out_of_range", photo(2), np.where(label, 21, label))
+        yield self.one("smaller", photo(3), label[:40])
+        yield self.one("ignored", photo(4), np.full_like(label, 255))
+        yield self.one("good", photo(5), label)
+
+    def one(self, name, image, label):
+        return name, {"image": np.array(image), "label": label[..., None], "id": name}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    builder = Faulty(data_dir=tmp_path_factory.mktemp("shards"))
+    builder.download_and_prepare()
+    return audit(builder)
+
+
+def test_each_fault_is_found_and_named(result):
+    train = result["splits"]["train"]
+    assert train["out_of_range"] == {"out_of_range": [21]}
+    assert train["size_mismatch"] == {"smaller": ((64, 48), (64, 40))}
+    assert train["all_ignored"] == ["ignored"]
+    ((one, other, distance),) = result["shared"]["train and val"]["near"]
+    assert (one, other) == ("like_shared", "shared") and distance <= 4
+    assert len(result["problems"]) >= 3
+
+
+def test_pixels_and_images_of_each_class_are_counted(result):
+    val = result["splits"]["val"]
+    assert val["images"] == 2 and val["images_with"][3] == 2
+    assert val["pixels"][3] == 2 * 10 * 64 and sum(val["pixels"]) == 2 * 48 * 64
+    assert not any(val[kind] for kind in ("out_of_range", "size_mismatch", "all_ignored"))
+    assert val["ids_sha256"] == digest(["alone", "shared"]) == digest(["shared", "alone"])
+
+
+def test_only_what_is_trained_on_is_held_against_what_is_scored():
+    assert compared(["train", "val", "trainval", "test"]) == [
+        ("train", "val"),
+        ("train", "test"),
+        ("trainval", "test"),
+    ]
+    assert ("train_coarse", "val_fine") in compared(["train_fine", "val_fine", "train_coarse"])
+
+
+def test_hashes_near_each_other_are_found_whatever_the_order():
+    bits = np.random.default_rng(0).integers(0, 2, (300, 64)).astype(bool)
+    train = {f"t{i}": row for i, row in enumerate(bits)}
+    scored = {"v": bits[250] ^ (np.arange(64) < 3), "w": ~bits[0]}
+    assert near_duplicates(train, scored) == [("t250", "v", 3)]
+
+
+def test_sbd_is_held_against_voc(vocdevkit):
+    voc = vocdevkit / "VOC2012"
+    label_file = voc / "SegmentationClassAug" / "2007_000001.png"
+    label = read_label(label_file)
+    label[5:10] = (label[5:10] + 1) % 21
+    save_label(label_file, label)
+    against = sbd_against_voc(vocdevkit, 21)
+    assert against["images"] == 4
+    rows = 1 - 5 / (label.shape[0] - 3)  # The first three are VOC's 255.
+    assert against["least"][0] == ("2007_000001", pytest.approx(rows))
+    assert [share for _, share in against["least"][1:]] == [1, 1, 1]
+    assert rows < against["pixels_that_agree"] < 1
+
+
+def run_audit(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "data.audit", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_program_writes_a_table_a_json_and_a_page(vocdevkit, tmp_path):
+    builder = build("voc2012", str(tmp_path / "shards"), str(vocdevkit))
+    assert audit_hash(builder) is None
+    done = run_audit("voc2012", f"--data_dir={tmp_path / 'shards'}", f"--manual_dir={vocdevkit}")
+    assert done.returncode == 0, done.stderr
+    assert "2 images of 1449" in done.stdout and "no problems" in done.stdout
+    folder = builder.data_path
+    facts = json.loads((folder / "audit.json").read_text())
+    assert facts["splits"]["val"]["images"] == 2 and facts["sbd_against_voc"]["images"] == 4
+    page = (folder / "audit.html").read_text()
+    assert page.count("<img ") == 3 * 4 and "aeroplane" in page and 'src="http' not in page
+    assert len(audit_hash(builder)) == 64
+
+
+def test_a_data_set_that_is_not_built_names_the_command(tmp_path):
+    done = run_audit("voc2012", f"--data_dir={tmp_path}")
+    assert done.returncode == 1 and "python -m data.build voc2012" in done.stderr
+    assert "Traceback" not in done.stderr
