@@ -52,6 +52,20 @@ def test_a_later_start_yields_what_an_earlier_one_does_from_there_on(shapes_buil
     assert same(whole[first_step:], take(shapes_builder, 13 - first_step, first_step=first_step))
 
 
+def test_what_a_later_start_skips_is_not_decoded(shapes_builder, monkeypatch):
+    """Positions are noted where an example is decoded; they run on over the end of an epoch."""
+    positions = []
+
+    def noted(size, seed, crop_size):
+        with tf.control_dependencies([tf.py_function(positions.append, [seed[1]], [])]):
+            return draw_window(size, tf.identity(seed), crop_size)
+
+    monkeypatch.setattr("data.pipeline.draw_window", noted)
+    take(shapes_builder, 2, first_step=7)
+    assert min(map(int, positions)) == 7 * TRAIN["batch_size"]
+    assert len(positions) >= 2 * TRAIN["batch_size"]
+
+
 def test_every_epoch_holds_every_image_once_in_another_order(shapes_builder, monkeypatch):
     """With a "crop" of a few bytes of the original, to know it again."""
     monkeypatch.setattr("data.pipeline.crop_label", lambda label, *_: tf.shape(label))

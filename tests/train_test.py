@@ -1,14 +1,22 @@
 """The training loop: what a step does, and that a run that was stopped ends as one that was not."""
 
+import contextlib
 import csv
+import json
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import export
 import train
+from data.build import build
+from data.folder import ClassesProposed
 from experiments import base
 from experiments.runs import build_model
+from tests.folder_test import make as make_folder
+from tests.folder_test import save_colours
 
 SMALL = {
     "steps": 8,
@@ -156,3 +164,31 @@ def test_a_model_learns_one_batch_by_heart(trained):
     labels = tf.where(images[..., 0] > 127, 3, 7)
     losses = [float(trained[2](images, labels)[0]) for _ in range(8)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
+    """Its class file alone says what its classes are, everywhere."""
+    make_folder(tmp_path / "pets", save_colours)
+    for _ in range(2):  # The first time, classes are proposed.
+        with contextlib.suppress(ClassesProposed):
+            build("folder/pets", str(tmp_path), str(tmp_path / "pets"))
+    own = {
+        "train_data.dataset": "folder/pets",
+        "eval_data.dataset": "folder/pets",
+        "model.num_classes": 3,
+        "steps": 1,
+    }
+    config, run = small_config(**own), tmp_path / "run"
+    train.train(config, run, str(tmp_path))
+    result = json.loads((run / "eval.json").read_text())
+    assert list(result["iou_per_class"]) == ["class_0", "class_1", "class_2"]
+    model = build_model(config)
+    segmenter = export.Segmenter(
+        model, backbone="resnet_tiny", output_stride=16, data_file=run / "data.json"
+    )
+    export.export(segmenter, tmp_path / "exported")
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
+    assert data["palette"] == [[0, 0, 0], [0, 0, 255], [255, 0, 0]]
+    assert data["dataset"] == "folder/pets/1.0.0" and data["audit"] is None
+    assert data["class_names"] == ["class_0", "class_1", "class_2"]
