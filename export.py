@@ -85,6 +85,11 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
+    if not (run / "data.json").exists():
+        raise FileNotFoundError(
+            f"{run} has no data.json, which names its classes. train.py writes it: give the run's "
+            "command again."
+        )
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
         output_stride = config.eval.output_stride

@@ -32,6 +32,7 @@ from absl import flags
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
+from data.files import write_text
 from data.pipeline import check_split, train_batches
 from data.progress import Progress, duration
 from experiments.evaluation import Evaluation, report
@@ -43,7 +44,6 @@ from experiments.runs import (
     restore,
     training_checkpoint,
     write_data,
-    write_text,
 )
 from experiments.terminal import define_config, run_program
 from model.losses import pixel_cross_entropy

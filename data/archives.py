@@ -1,5 +1,6 @@
 """Archives of originals: fetched from several hosts, checked, and unpacked."""
 
+import gzip
 import hashlib
 import http
 import http.client
@@ -36,6 +37,7 @@ def fetch(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
     """
     file, partial = folder / archive.name, folder / f"{archive.name}.part"
     if file.exists():
+        check(archive, file)
         return file
     folder.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -61,8 +63,8 @@ def fetch(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
         return file
     raise OSError(
         f"No host gave {archive.name}:\n" + "\n".join(failures) + "\nThe same command tries again, "
-        "and goes on where the download was cut off. Or get the file in another way, and name its "
-        "folder with --manual_dir."
+        "and goes on where the download was cut off. Or get the file in another way, and put it "
+        f"into {folder}."
     )
 
 
@@ -70,11 +72,15 @@ def check(archive: Archive, file: pathlib.Path) -> None:
     """Raises ValueError where a file is not the archive, to the byte."""
     size = file.stat().st_size
     if size != archive.size:
-        raise ValueError(f"{file} has {size} bytes, but {archive.name} has {archive.size}.")
+        raise ValueError(
+            f"{file} has {size} bytes, but {archive.name} has {archive.size}. Fetch it again."
+        )
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     if digest != archive.sha256:
-        raise ValueError(f"{file} has the sha256 {digest}, but {archive.name} {archive.sha256}.")
+        raise ValueError(
+            f"{file} has the sha256 {digest}, but {archive.name} {archive.sha256}. Fetch it again."
+        )
 
 
 def _download(url, partial, archive):
@@ -86,10 +92,13 @@ def _download(url, partial, archive):
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             begin = 0
+        length = answer.headers.get("Content-Length")
+        if length != str(archive.size - begin):  # An error page, say: keep what there is.
+            raise ValueError(f"it has {length} bytes to send, not {archive.size - begin}")
         host = urllib.parse.urlsplit(url).netloc
         progress = Progress(f"{archive.name} from {host}: MB", archive.size // 10**6)
         with partial.open("ab" if begin else "wb") as file:
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read(min(CHUNK, archive.size - file.tell())):
                 file.write(chunk)
                 if progress.due(megabytes := file.tell() // 10**6):
                     progress.show(megabytes)
@@ -114,6 +123,12 @@ def unpack(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
             raise ValueError(
                 f"{file} would write outside its folder, which the original does not: {error}. "
                 "Get it from another place."
+            ) from error
+        except OSError as error:
+            if isinstance(error, gzip.BadGzipFile):
+                raise ValueError(f"{file} is damaged: {error}. Fetch it again.") from error
+            raise OSError(
+                f"{file} cannot be unpacked into {folder}: {error}. Is the disk full?"
             ) from error
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise ValueError(

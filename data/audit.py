@@ -14,7 +14,6 @@ import hashlib
 import html
 import io
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,23 +21,33 @@ from typing import Any
 
 import imagehash
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL
+from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES
+from data.features import check_ids
+from data.files import write_json
 from data.pictures import inline, whole_palette, write_page
 from data.pipeline import ENCODED, READ
 from data.progress import track
 from data.voc2012 import Labels, find_sbd, find_voc, png_labels
 
 NEAR = 4  # Of 64 bits of the perceptual hash: photos that a person takes for the same one.
+LEAST_AGREEMENT = 0.9  # Of SBD's labels and VOC's; ours.
 CHUNK = 256  # Examples that are held at a time.
 WORST = 12  # Cases of a kind that are pictured; audit.json has all of them.
 
 
-def audit(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
-    """A data set -> what audit.json holds: facts by split, what two splits share, and problems."""
+def audit(
+    builder: tfds.core.DatasetBuilder, manual_dir: pathlib.Path | None = None
+) -> dict[str, Any]:
+    """A data set -> what audit.json holds: facts by split, what two splits share, and problems.
+
+    manual_dir: VOC's originals, to hold SBD's labels against VOC's.
+    """
+    against = sbd_against_voc(manual_dir) if manual_dir else None
     splits, photos = {}, {}
     num_classes = len(builder.info.metadata["class_names"])
     for split, info in builder.info.splits.items():
@@ -50,6 +59,7 @@ def audit(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
             "images": len(examples),
             "official": getattr(builder, "SPLIT_SIZES", {}).get(split, info.num_examples),
             "ids_sha256": digest(photos[split]),
+            "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
             "pixels": counts[:num_classes].tolist(),
             "images_with": images[:num_classes].tolist(),
             "ignored": float(counts[IGNORE_LABEL] / counts.sum()),
@@ -69,6 +79,7 @@ def audit(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
         for train, scored in compared(photos)
     }
     result = {"dataset": builder.info.full_name, "splits": splits, "shared": shared}
+    result["sbd_against_voc"] = against
     return {**result, "problems": problems(result)}
 
 
@@ -99,13 +110,12 @@ def inspected(
 
 
 def compared(splits: Iterable[str]) -> list[tuple[str, str]]:
-    """Which splits must not share images: those to train on, and those to be scored on."""
-    scored = [split for split in splits if split.startswith(("val", "test"))]
+    """Which splits must not share images: all but those to train on among themselves."""
     return [
-        (train, other)
-        for train in splits
-        for other in scored
-        if train not in scored and not (train == "trainval" and other.startswith("val"))
+        (one, other)
+        for one, other in itertools.combinations(splits, 2)
+        if not (one.startswith("train") and other.startswith("train"))
+        and {one, other} != {"trainval", "val"}
     ]
 
 
@@ -127,6 +137,9 @@ def problems(result: dict[str, Any]) -> list[str]:
     """What audit found -> a line for each thing that spoils a training or a score."""
     lines = []
     for split, facts in result["splits"].items():
+        official = facts["official_ids_sha256"]
+        if official and facts["images"] == facts["official"] and facts["ids_sha256"] != official:
+            lines.append(f"{split}: as many images as the official one has, but others")
         # Where all are, there are no published labels.
         if 0 < len(facts["all_ignored"]) < facts["images"]:
             lines.append(f"{split}: {len(facts['all_ignored'])} images that are all 255")
@@ -139,6 +152,9 @@ def problems(result: dict[str, Any]) -> list[str]:
         same = [names for names in found["near"] if names[2] == 0]
         if same:
             lines.append(f"{pair} share {len(same)} photos, by their perceptual hash")
+    against = result.get("sbd_against_voc")
+    if against and against["pixels_that_agree"] < LEAST_AGREEMENT:
+        lines.append(f"SBD and VOC agree on {100 * against['pixels_that_agree']:.1f} % only")
     return lines
 
 
@@ -147,8 +163,8 @@ def digest(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def sbd_against_voc(manual_dir: pathlib.Path, num_classes: int) -> dict[str, Any] | None:
-    """Originals -> how far SBD's labels agree with VOC's, on images that both have; None if none.
+def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
+    """Originals -> how far SBD's labels agree with VOC's, on images that both have.
 
     Pixels that either one ignores do not count.
     """
@@ -157,7 +173,8 @@ def sbd_against_voc(manual_dir: pathlib.Path, num_classes: int) -> dict[str, Any
     own = png_labels(voc / "SegmentationClass")
     both = sorted(sbd[0].ids & own.ids) if sbd else []
     if not both:
-        return None
+        raise FileNotFoundError(f"{manual_dir} has no image that both VOC and SBD label.")
+    num_classes = len(VOC_CLASS_NAMES)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     agreement = {}
     for name in track(both, "SBD against VOC", len(both)):
@@ -177,8 +194,17 @@ def sbd_against_voc(manual_dir: pathlib.Path, num_classes: int) -> dict[str, Any
 
 
 def read_both(name: str, own: Labels, sbd: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """An image's id -> VOC's label of it and SBD's."""
-    return own.read(own.file(name)), sbd.read(sbd.file(name))
+    """An image's id -> VOC's label of it and SBD's. ValueError where they do not fit together."""
+    labels = [
+        check_ids(source.read(source.file(name)), len(VOC_CLASS_NAMES), source.file(name))
+        for source in (own, sbd)
+    ]
+    if labels[0].shape != labels[1].shape:
+        raise ValueError(
+            f"{sbd.file(name)} and {own.file(name)} have other sizes: {labels[1].shape}, "
+            f"{labels[0].shape}. Fetch the wrong one again."
+        )
+    return labels[0], labels[1]
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -194,7 +220,7 @@ def summary(result: dict[str, Any]) -> str:
         )
     for pair, found in result["shared"].items():
         lines.append(f"{pair}: {len(found['ids'])} common ids, {len(found['near'])} like photos")
-    if against := result.get("sbd_against_voc"):
+    if against := result["sbd_against_voc"]:
         lines.append(
             f"SBD against VOC: {against['images']} images, "
             f"{100 * against['pixels_that_agree']:.2f} % of the pixels agree"
@@ -217,7 +243,7 @@ def pictures(
     for pair, found in result["shared"].items():
         wanted[f"{pair}: like photos"] = [(one, other) for one, other, _ in found["near"][:WORST]]
     needed = {name for cases in wanted.values() for case in cases for name in case}
-    against = result.get("sbd_against_voc") or {"least": []}
+    against = result["sbd_against_voc"] or {"least": []}
     needed |= {name for name, _ in against["least"]}
     shown = {name: parts for name, parts in _decoded(builder, needed)}
     sections = []
@@ -249,7 +275,9 @@ def _decoded(builder, names):
     left = set(names)
     for split in builder.info.splits:
         examples = builder.as_dataset(split=split, decoders=ENCODED, read_config=READ)
-        for encoded in examples.as_numpy_iterator() if left else ():
+        for encoded in examples.as_numpy_iterator():
+            if not left:
+                return
             if (name := encoded["id"].decode()) in left:
                 left.remove(name)
                 parts = (Image.open(io.BytesIO(encoded[part])) for part in ("image", "label"))
@@ -285,17 +313,16 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         builder = open_dataset(arguments.dataset, arguments.data_dir)
-        result = audit(builder)
-        if arguments.manual_dir:
-            num_classes = len(builder.info.metadata["class_names"])
-            result["sbd_against_voc"] = sbd_against_voc(arguments.manual_dir, num_classes)
+        result = audit(builder, arguments.manual_dir)
         folder = pathlib.Path(builder.data_dir)
-        (folder / "audit.json").write_text(json.dumps(result, indent=1) + "\n")
+        write_json(folder / "audit.json", result)
         body = f"<pre>{html.escape(summary(result))}</pre>{histogram(builder, result)}"
         body += pictures(builder, result, arguments.manual_dir)
         write_page(folder / "audit.html", f"Audit of {builder.info.full_name}", body)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, tf.errors.OpError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; nothing was written.")
     print(summary(result))
     print(f"-> {folder / 'audit.json'}, {folder / 'audit.html'}")
     sys.exit(1 if result["problems"] else 0)

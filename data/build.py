@@ -2,10 +2,10 @@
 
     python -m data.build shapes                                  made up on the spot
     python -m data.build voc2012                                 fetches VOC and SBD
-    python -m data.build voc2012 --manual_dir=/has/VOCdevkit     takes what is there
-    python -m data.build coco_voc21/per_region --manual_dir=/has/train2017
-    python -m data.build cityscapes --manual_dir=/has/leftImg8bit
-    python -m data.build folder/pets --manual_dir=/has/images    photos and masks of your own
+    python -m data.build voc2012 --manual_dir=/where/it/is       takes what is there
+    python -m data.build coco_voc21/per_region --manual_dir=/where/it/is
+    python -m data.build cityscapes --manual_dir=/where/it/is
+    python -m data.build folder/pets --manual_dir=/my/pets       photos and masks of your own
 
 The shards go to ~/tensorflow_datasets, to $TFDS_DATA_DIR, or to --data_dir. A build that was
 interrupted leaves nothing that passes for whole.
@@ -13,6 +13,7 @@ interrupted leaves nothing that passes for whole.
 
 import argparse
 import hashlib
+import logging
 import pathlib
 import re
 import sys
@@ -64,20 +65,26 @@ def build(
     with it, and then leaves no shards; FileExistsError where there are some already.
     """
     builder = make_builder(name, data_dir)
-    fetched = isinstance(builder, Voc2012)  # The only one that can do without a folder.
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None and not fetched:
+    fetches = getattr(builder, "FETCHES", False)
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None and not fetches:
         raise ValueError(f"{name} is made from originals. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+    if manual_dir is not None and not any(pathlib.Path(manual_dir).glob("*")):
+        raise FileNotFoundError(f"--manual_dir={manual_dir} is empty, or no folder.")
     if builder.is_prepared():
         raise FileExistsError(
             f"{name} is in {builder.data_dir} already; delete that folder to build it again."
         )
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
+    tfds.disable_progress_bar()  # The builders show how far they are.
     print(f"Building {name} in {builder.data_dir} ...", flush=True)
     start = time.monotonic()
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False),
-    )
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except (RuntimeError, tf.errors.ResourceExhaustedError) as error:  # So TFDS tells of it.
+        raise OSError(
+            f"{builder.data_dir} cannot be written: {error}. Is the disk full? Make room, or name "
+            "another place with --data_dir."
+        ) from error
     print(f"Built {name} in {time.monotonic() - start:.0f} s:\n{split_sizes(builder)}")
     return builder
 
@@ -108,7 +115,8 @@ def audit_hash(builder: tfds.core.DatasetBuilder) -> str | None:
 
 def split_sizes(builder: tfds.core.DatasetBuilder) -> str:
     """A line for each split: its number of images, and the official one's where that differs."""
-    lines = []
+    absent = getattr(builder, "SPLIT_SIZES", {}).keys() - builder.info.splits.keys()
+    lines = [f"  {split}: left out, its originals were not there" for split in sorted(absent)]
     for split, info in builder.info.splits.items():
         official = getattr(builder, "SPLIT_SIZES", {}).get(split, info.num_examples)
         partial = (
@@ -132,6 +140,7 @@ def main() -> None:
     parser.add_argument("--manual_dir", metavar="FOLDER", help="the originals that you have")
     parser.add_argument("--data_dir", metavar="FOLDER", help="where the shards go")
     arguments = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of what is not built yet.
     try:
         build(arguments.dataset, arguments.data_dir, arguments.manual_dir)
     except ClassesProposed as proposal:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL
 from data.features import example, read_label, segmentation_info
+from data.progress import track
 
 FOLDERS = {  # Split: the kind of label, and the folder below it and below leftImg8bit.
     "train_fine": ("gtFine", "train"),
@@ -58,7 +59,7 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
         photos = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
         if not photos:
             raise FileNotFoundError(f"No CITY/*_leftImg8bit.png in {root}/leftImg8bit/{folder}.")
-        for photo in photos:
+        for photo in track(photos, f"reading {kind}/{folder}", len(photos)):
             name = photo.name.removesuffix("_leftImg8bit.png")
             label_file = root / kind / folder / photo.parent.name / f"{name}_{kind}_labelIds.png"
             label = train_ids(read_label(label_file), label_file)

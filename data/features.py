@@ -51,7 +51,13 @@ def class_metadata(
 
 def read_ids(list_file: pathlib.Path) -> list[str]:
     """A file with an id in each line -> the ids; ValueError where one is doubled, or none is."""
-    ids = list_file.read_text().split()
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{list_file}, a list of ids, is missing.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{list_file} is no text in UTF-8: {error}. Save it so.") from error
+    ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise ValueError(f"{list_file} lists no ids; a split must have at least one image.")
     if doubled := [name for name, count in collections.Counter(ids).items() if count > 1]:
@@ -105,10 +111,10 @@ def read_label(file: pathlib.Path) -> np.ndarray:
     Raises FileNotFoundError or ValueError, which name the file, for any other picture.
     """
     picture = open_picture(file)
-    if picture.mode not in ("P", "L"):
+    if picture.format != "PNG" or picture.mode not in ("P", "L"):
         raise ValueError(
             f"{file} is a {picture.format} of mode {picture.mode}; labels are palette or 8-bit "
-            "grey PNGs, whose values are the class ids."
+            "grey PNGs, whose values are the class ids. Save it as such again from the original."
         )
     return np.array(picture)
 
@@ -119,7 +125,7 @@ def check_ids(label: np.ndarray, num_classes: int, file: pathlib.Path) -> np.nda
     if wrong.size:
         raise ValueError(
             f"{file} holds the ids {wrong.tolist()}; classes are 0 to {num_classes - 1}, and "
-            f"{IGNORE_LABEL} is ignored."
+            f"{IGNORE_LABEL} is ignored. Mend the label, or fetch it again."
         )
     return label
 
@@ -130,8 +136,8 @@ def open_picture(file: pathlib.Path) -> Image.Image:
         with Image.open(file) as picture:
             picture.load()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file} is missing.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three.
+        raise FileNotFoundError(f"{file} is missing. Unpack the originals again.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{file} cannot be read: {error}. It is damaged or no picture; fetch it again."
         ) from error

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data.classes import IGNORE_LABEL, voc_palette
+from data.files import write_text
 
 
 def whole_palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
@@ -34,8 +35,8 @@ def inline(picture: np.ndarray, height: int = 160) -> str:
 
 def write_page(path: pathlib.Path, title: str, body: str) -> None:
     """Writes an HTML page that needs no other file: beside it, then renamed."""
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(
+    write_text(
+        path,
         f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
@@ -52,9 +53,8 @@ small, figcaption {{ color: #888 }}
 <h1>{html.escape(title)}</h1>
 {body}
 </html>
-"""
+""",
     )
-    beside.replace(path)
 
 
 def side_by_side(

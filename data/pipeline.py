@@ -21,6 +21,7 @@ from data.classes import IGNORE_LABEL
 
 # Examples, still encoded, from which the next is drawn: all of VOC's trainaug, which is 1 GB.
 SHUFFLE_BYTES = 2 * 2**30
+FILES_AT_A_TIME = 64  # From which records come in turn; in the files they are shuffled already.
 ENCODED = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
 READ = tfds.ReadConfig(try_autocache=False)  # Kept encoded, the page cache has it.
 
@@ -112,7 +113,10 @@ def _shuffled_records(builder, split, seed, epoch):
     tf.random.set_seed(1)  # Of this graph, so that the caller's has no part in the order.
     files = tf.random.experimental.stateless_shuffle(list(map(str, info.filepaths)), seeds[:2])
     records = tf.data.Dataset.from_tensor_slices(files).interleave(
-        tf.data.TFRecordDataset, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        tf.data.TFRecordDataset,
+        cycle_length=min(len(info.filepaths), FILES_AT_A_TIME),  # Else as many as there are cores.
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
     return records.shuffle(buffer, seeds[2], reshuffle_each_iteration=False)
 
@@ -154,6 +158,7 @@ def decode_part(
 def benchmark(builder: tfds.core.DatasetBuilder, split: str, crop_size: int) -> None:
     """Prints images per second and core of train_batches, beside those of plain JPEG decoding."""
     batch_size, rounds = 16, 5
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     steps = -(-1000 // batch_size)
     records = tf.data.TFRecordDataset(list(map(str, check_split(builder, split).filepaths)))
 
@@ -183,7 +188,7 @@ def benchmark(builder: tfds.core.DatasetBuilder, split: str, crop_size: int) -> 
             start = time.perf_counter()
             for _ in range(steps):
                 next(iterator)
-            speed = steps * batch_size / (time.perf_counter() - start) / os.cpu_count()
+            speed = steps * batch_size / (time.perf_counter() - start) / cores
             speeds[name].append(speed)
             print(f"{name}: {speed:.0f} images per second and core", flush=True)
     plain, crops = (statistics.median(values) for values in speeds.values())

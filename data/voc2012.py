@@ -23,8 +23,9 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from data.archives import Archive, check, fetch, unpack
-from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, VOC_SPLIT_SIZES, voc_palette
+from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
 from data.features import check_ids, check_photo, example, read_ids, read_label, segmentation_info
+from data.progress import track
 
 VOC_HOSTS = (
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",
@@ -33,7 +34,7 @@ VOC_HOSTS = (
     "https://pjreddie.com/media/files/",
 )
 SBD_PATH = "eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
-# Sizes and checksums of VOC: TFDS; of SBD: torchvision.
+# Sizes and checksums of VOC: TFDS; of SBD: torchvision's prototype data sets.
 ARCHIVES = (
     Archive(
         "VOCtrainval_11-May-2012.tar",
@@ -76,7 +77,9 @@ class Voc2012(tfds.core.GeneratorBasedBuilder):
         "Without --manual_dir 5.3 GB are fetched. With it, nothing is: it holds a VOCdevkit, and "
         "for trainaug SBD's benchmark_RELEASE or SegmentationClassAug."
     )
+    FETCHES = True  # Where no --manual_dir is named.
     SPLIT_SIZES = VOC_SPLIT_SIZES
+    SPLIT_IDS_SHA256 = VOC_IDS_SHA256
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self, __doc__, VOC_CLASS_NAMES, voc_palette()[:21])
@@ -92,26 +95,28 @@ class Voc2012(tfds.core.GeneratorBasedBuilder):
         }
         if not ids:
             raise FileNotFoundError(f"No train.txt, val.txt or trainval.txt in {lists}.")
+        if both := sorted({*ids.get("train", ())} & {*ids.get("val", ())}):
+            raise ValueError(f"{both[0]} is in train.txt and in val.txt of {lists}; take one out.")
         own = png_labels(voc / "SegmentationClass")
-        splits = {split: self._generate_examples(ids[split], [own], [voc]) for split in ids}
+        splits = {s: self._generate_examples(s, names, [own], [voc]) for s, names in ids.items()}
         sbd = find_sbd([*roots, voc])
         if sbd and "train" in ids and "val" in ids:
             labels, photos = sbd
             names = trainaug(ids["train"], ids["val"], labels.ids)
             check_trainaug(names, lists)
             order = [labels, own] if self.builder_config.name == "sbd_labels" else [own, labels]
-            splits["trainaug"] = self._generate_examples(names, order, [voc, *photos])
+            splits["trainaug"] = self._generate_examples("trainaug", names, order, [voc, *photos])
         for test in [voc, *voc_folders(roots)]:
             if (list_file := test / "ImageSets" / "Segmentation" / "test.txt").exists():
-                splits["test"] = self._generate_examples(read_ids(list_file), [], [test])
+                splits["test"] = self._generate_examples("test", read_ids(list_file), [], [test])
                 break
         return splits
 
     def _generate_examples(
-        self, ids: Iterable[str], labels: list[Labels], folders: list[pathlib.Path]
+        self, split: str, ids: list[str], labels: list[Labels], folders: list[pathlib.Path]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """The first of the labels that has an image's gives it; none at all: 255."""
-        for name in ids:
+        for name in track(ids, f"reading {split}", len(ids)):
             image_file = find_photo(name, folders)
             if not labels:
                 width, height = check_photo(image_file)
@@ -143,26 +148,42 @@ def check_trainaug(names: list[str], lists: pathlib.Path) -> None:
 def originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib.Path]:
     """The folders in which to look: --manual_dir and its archives, or what was fetched.
 
-    Raises ValueError for an archive there that is not the original to the byte.
+    Raises ValueError for an archive there that is not the original to the byte; OSError where VOC's
+    trainval or SBD cannot be fetched. Without test, which has no labels, it goes on.
     """
     downloads = pathlib.Path(dl_manager.download_dir) / "voc2012"
     try:
-        manual_dir = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError:  # None was named.
-        return [unpack(fetch(archive, downloads), downloads) for archive in ARCHIVES]
-    roots = [manual_dir]
+        roots = [pathlib.Path(dl_manager.manual_dir)]
+    except AssertionError:  # None was named, nor is there TFDS's own.
+        roots = []
+    named = roots and roots[0] != pathlib.Path(dl_manager.download_dir) / "manual"
+    if not named and not voc_folders(roots):
+        for archive in ARCHIVES:
+            try:
+                roots.append(unpack(fetch(archive, downloads), downloads))
+            except OSError as error:
+                if archive.name != "VOC2012test.tar":
+                    raise
+                print(f"No test split: {error}", flush=True)
+        return roots
     for archive in ARCHIVES:
-        if (file := manual_dir / archive.name).exists():
+        if (file := roots[0] / archive.name).exists():
             check(archive, file)
             roots.append(unpack(file, downloads))
     return roots
 
 
+def below(roots: Iterable[pathlib.Path], folders: Iterable[str]) -> list[pathlib.Path]:
+    """The folders of those names that there are in the roots, or a level deeper."""
+    places = [root / deeper for root in roots for deeper in (".", "VOCdevkit")]
+    places += [place for root in roots for place in sorted(root.glob("*/"))]
+    return [place / folder for place in places for folder in folders if (place / folder).is_dir()]
+
+
 def voc_folders(roots: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """The folders that lie where VOC2012 does, in any of the roots."""
-    below = ("VOCdevkit/VOC2012", "VOC2012", ".")
-    places = [root / folder for root in roots for folder in below]
-    return [voc for voc in places if (voc / "ImageSets" / "Segmentation").is_dir()]
+    found = below(roots, ("VOCdevkit/VOC2012", "VOC2012", "."))
+    return [voc for voc in found if (voc / "ImageSets" / "Segmentation").is_dir()]
 
 
 def find_voc(roots: list[pathlib.Path]) -> pathlib.Path:
@@ -176,21 +197,22 @@ def find_voc(roots: list[pathlib.Path]) -> pathlib.Path:
     )
 
 
-def find_sbd(folders: list[pathlib.Path]) -> tuple[Labels, list[pathlib.Path]] | None:
+def find_sbd(roots: Iterable[pathlib.Path]) -> tuple[Labels, list[pathlib.Path]] | None:
     """SBD's labels, and the folders that have its photos beside VOC's; None where it is absent."""
-    for folder in folders:
-        for dataset in (folder / "benchmark_RELEASE" / "dataset", folder / "dataset"):
-            if (dataset / "cls").is_dir():
-                ids = [*read_ids(dataset / "train.txt"), *read_ids(dataset / "val.txt")]
-                return mat_labels(dataset / "cls", ids), [dataset]
-        if (folder / "SegmentationClassAug").is_dir():
-            return png_labels(folder / "SegmentationClassAug"), []
+    for dataset in below(roots, ("benchmark_RELEASE/dataset", "dataset")):
+        if (dataset / "cls").is_dir():
+            ids = [*read_ids(dataset / "train.txt"), *read_ids(dataset / "val.txt")]
+            return mat_labels(dataset / "cls", ids), [dataset]
+    for folder in below(roots, ("SegmentationClassAug",)):
+        return png_labels(folder), []
     return None
 
 
 def png_labels(folder: pathlib.Path) -> Labels:
     """A folder of PNGs of class ids -> its labels."""
     ids = frozenset(file.stem for file in folder.glob("*.png"))
+    if not ids:
+        raise FileNotFoundError(f"{folder} holds no PNGs. Unpack it again, or take it away.")
     return Labels(ids, lambda name: folder / f"{name}.png", read_label)
 
 
@@ -202,7 +224,7 @@ def mat_labels(folder: pathlib.Path, ids: Iterable[str]) -> Labels:
 def read_mat(file: pathlib.Path) -> np.ndarray:
     """SBD's .mat -> [H, W] uint8 class ids. ValueError, which names it, where it is none."""
     if not file.exists():
-        raise FileNotFoundError(f"{file} is missing.")
+        raise FileNotFoundError(f"{file} is missing. Unpack benchmark.tgz again.")
     try:
         return scipy.io.loadmat(str(file))["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
     except Exception as error:  # scipy raises whatever the bytes lead it to.
@@ -218,4 +240,4 @@ def find_photo(name: str, folders: list[pathlib.Path]) -> pathlib.Path:
     for file in places:
         if file.exists():
             return file
-    raise FileNotFoundError(f"{places[0]} is missing.")
+    raise FileNotFoundError(f"{places[0]} is missing. Unpack VOC again, or mend the list of ids.")

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
+from data.files import write_json
 from data.pictures import side_by_side
 from data.pipeline import eval_examples
 from data.progress import track
-from experiments.runs import build_model, write_json
+from experiments.runs import build_model
 from experiments.terminal import table
 from model.evaluate import evaluate
 from model.inference import class_ids, class_probabilities
@@ -85,6 +86,11 @@ class Evaluation:
             num_classes=len(self.class_names),
             ignore_label=IGNORE_LABEL,
         )
+        if not confusion.any():
+            raise ValueError(
+                f"{self.split} of {self.builder.info.full_name} has no labels: all its pixels are "
+                f"{IGNORE_LABEL}. It can be predicted, not scored."
+            )
         iou = [None if np.isnan(value) else float(value) for value in iou_per_class(confusion)]
         return {
             "miou": mean_iou(confusion),

@@ -1,9 +1,7 @@
 """A run: one training, in a folder that holds its config, its checkpoints and its scores."""
 
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import keras
@@ -12,22 +10,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.build import audit_hash
+from data.files import write_json, write_text
 from model.deeplabv3 import deeplabv3
 
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is never half there: beside it, then renamed."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
-def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-    """Writes JSON so that it is never half there."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -53,18 +39,24 @@ def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str)
     """Writes data.json: what a run is trained on, and what its class ids mean.
 
     It holds the names and colours of the classes, for whoever has the run but not the data, and the
-    hash of the data set's audit, null where there was none.
+    hash of the data set's audit, null where there was none. Raises FileExistsError where the run
+    began on other data, since its position in them would mean nothing.
     """
-    write_json(
-        run / "data.json",
-        {
-            "dataset": builder.info.full_name,
-            "split": split,
-            "num_images": builder.info.splits[split].num_examples,
-            "audit": audit_hash(builder),
-            **builder.info.metadata,
-        },
-    )
+    data = {
+        "dataset": builder.info.full_name,
+        "split": split,
+        "num_images": builder.info.splits[split].num_examples,
+        "audit": audit_hash(builder),
+        **builder.info.metadata,
+    }
+    file = run / "data.json"
+    before = json.loads(file.read_text()) if file.exists() else data
+    if differing := [key for key in data if key != "audit" and data[key] != before.get(key)]:
+        raise FileExistsError(
+            f"{run} began on other data: {', '.join(differing)} in {file} differ. Choose another "
+            "--workdir, or build the data set as it was."
+        )
+    write_json(file, data)
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:

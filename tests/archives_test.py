@@ -26,7 +26,9 @@ class Host(http.server.BaseHTTPRequestHandler):
         self.requests.append((self.path, wanted))
         if self.path == "/missing":
             return self.send_error(404)
-        content = CONTENT[::-1] if self.path == "/other" else CONTENT
+        content = {"/other": CONTENT[::-1], "/page": b"<html>Log in</html>"}.get(self.path, CONTENT)
+        if self.path == "/page":
+            wanted = None
         begin = int(wanted[len("bytes=") : -1]) if wanted and self.path != "/no_ranges" else 0
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(content) - begin))
@@ -74,6 +76,12 @@ def test_another_content_is_thrown_away_and_the_next_host_asked(host, tmp_path):
     assert Host.requests == [("/other", None), ("/whole", None)]
 
 
+def test_an_error_page_does_not_take_the_place_of_what_came(host, tmp_path):
+    """As some hosts and networks send, as if all were well."""
+    assert fetch(archive(host, "cut", "page", "whole"), tmp_path).read_bytes() == CONTENT
+    assert Host.requests[-1] == ("/whole", "bytes=100000-")
+
+
 def test_each_host_that_failed_is_named_and_what_came_is_kept(host, tmp_path):
     closed = "http://localhost:9"
     urls = archive(host, "missing", "cut").urls
@@ -81,7 +89,7 @@ def test_each_host_that_failed_is_named_and_what_came_is_kept(host, tmp_path):
         fetch(archive(host)._replace(urls=(f"{closed}/a.tar", *urls)), tmp_path)
     said = str(error.value)
     assert "localhost:9: " in said and "404" in said and "has 100000 bytes" in said
-    assert "--manual_dir" in said
+    assert f"put it into {tmp_path}" in said
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:100_000]
     assert not (tmp_path / "a.tar").exists()
 

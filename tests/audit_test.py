@@ -78,9 +78,14 @@ def test_only_what_is_trained_on_is_held_against_what_is_scored():
     assert compared(["train", "val", "trainval", "test"]) == [
         ("train", "val"),
         ("train", "test"),
+        ("val", "test"),
         ("trainval", "test"),
     ]
-    assert ("train_coarse", "val_fine") in compared(["train_fine", "val_fine", "train_coarse"])
+    assert compared(["train_fine", "val_fine", "train_coarse"]) == [
+        ("train_fine", "val_fine"),
+        ("val_fine", "train_coarse"),
+    ]
+    assert compared(["training", "holdout"]) == [("training", "holdout")]
 
 
 def test_hashes_near_each_other_are_found_whatever_the_order():
@@ -96,12 +101,15 @@ def test_sbd_is_held_against_voc(vocdevkit):
     label = read_label(label_file)
     label[5:10] = (label[5:10] + 1) % 21
     save_label(label_file, label)
-    against = sbd_against_voc(vocdevkit, 21)
+    against = sbd_against_voc(vocdevkit)
     assert against["images"] == 4
     rows = 1 - 5 / (label.shape[0] - 3)  # The first three are VOC's 255.
     assert against["least"][0] == ("2007_000001", pytest.approx(rows))
     assert [share for _, share in against["least"][1:]] == [1, 1, 1]
     assert rows < against["pixels_that_agree"] < 1
+    save_label(label_file, label[:-1])
+    with pytest.raises(ValueError, match="2007_000001.png and .* have other sizes"):
+        sbd_against_voc(vocdevkit)
 
 
 def run_audit(*arguments):

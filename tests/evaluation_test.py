@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from experiments import base
 from experiments.evaluation import Evaluation, report
@@ -40,3 +41,15 @@ def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
     assert perfect["miou"] == 1 and perfect["num_images"] == 5 and perfect["step"] == 7
     assert report(perfect).splitlines()[-1].split() == ["mIoU", "100.00"]
     assert score(np.zeros_like)["miou"] < 0.2
+
+
+def test_a_split_without_labels_is_not_scored(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    evaluation.examples = evaluation.examples.map(
+        lambda example: {**example, "label": tf.fill(tf.shape(example["label"]), 255)}
+    )
+    evaluation.predict = lambda images: np.zeros(images.shape[:3], np.uint8)
+    with pytest.raises(
+        ValueError, match="val of shapes/1.1.0 has no labels.*not scored"
+    ):
+        evaluation.score(step=7)

@@ -153,6 +153,21 @@ def cut(pets):
     file.write_bytes(file.read_bytes()[:400])
 
 
+def in_both(pets):
+    (pets / "train.txt").write_text("pet00\npet01\n")
+    (pets / "val.txt").write_text("pet01\n")
+
+
+def many_classes(pets):
+    classes = [{"name": f"c{i}", "colour": [0, 0, 0], "value": i} for i in range(256)]
+    kind = {"kind": "indices", "classes": classes, "ignored": []}
+    (pets / "classes.json").write_text(json.dumps(kind))
+
+
+def jpeg_mask(pets):
+    Image.fromarray(np.zeros((15, 20), np.uint8)).save(pets / "masks" / "pet03.png", "JPEG")
+
+
 def unknown_value(pets):
     save_grey(pets / "masks" / "pet03.png", np.full((15, 20), 77, np.uint8))
 
@@ -163,6 +178,10 @@ def unknown_value(pets):
         (rotated, "pet03.jpg is to be rotated .*exif_transpose"),
         (other("CMYK", "images"), "pet03.jpg is a JPEG of mode CMYK.*Convert it"),
         (other("RGBA"), "pet03.png is a PNG of mode RGBA.*Convert it"),
+        (other("RGB"), "pet03.png is a mask of colours, but .*classes.json is of indices"),
+        (in_both, "pet01 is in .*train.txt and in .*val.txt"),
+        (many_classes, "classes.json has 256 classes; there can be 255"),
+        (jpeg_mask, "pet03.png is a JPEG of mode L"),
         (sixteen_bits, "pet03.png is a PNG of mode I;16.*Convert it"),
         (smaller, "pet03.png has 20 x 14 pixels, but .*pet03.jpg has 20 x 15"),
         (cut, "pet03.jpg cannot be read"),
@@ -187,8 +206,32 @@ def test_what_is_wrong_is_named(pets, damage, said):
 def test_masks_saved_as_jpeg_are_told_apart_from_classes(pets):
     mixtures = np.random.default_rng(0).integers(0, 256, (15, 20, 3)).astype(np.uint8)
     make(pets, lambda path, ids: Image.fromarray(mixtures).save(path))
-    with pytest.raises(ValueError, match="there can be 255 classes. Masks saved as JPEG"):
+    with pytest.raises(ValueError, match="there can be 255 classes. Masks that were saved as JPEG"):
         build_pets(pets)
+
+
+def test_palettes_that_contradict_each_other_are_refused(pets):
+    """As where each mask was reduced to its own colours: the same index, another class."""
+    make(pets, save_label)
+    mask = Image.open(pets / "masks" / "pet03.png")
+    palette = mask.getpalette()
+    mask.putpalette(palette[3:6] + palette[:3] + palette[6:])
+    mask.save(pets / "masks" / "pet03.png")
+    with pytest.raises(ValueError, match="pet03.png and .* have other colours for the value 0"):
+        build_pets(pets)
+
+
+def test_a_csv_from_a_spreadsheet_is_read(pets):
+    make(pets, save_grey)
+    rows = "image, mask, split\nimages/pet05.jpg, masks/pet05.png, train\n"
+    (pets / "pairs.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    assert set(find_splits(pets)["train"]) == {"images/pet05"}
+    (pets / "pairs.csv").write_text(rows.replace("train", "a/b"))
+    with pytest.raises(ValueError, match="line 2: no name of a split, 'a/b'"):
+        find_splits(pets)
+    (pets / "pairs.csv").write_text(rows.replace("masks/pet05", "masks/gone"))
+    with pytest.raises(FileNotFoundError, match="line 2: .*gone.png is missing"):
+        find_splits(pets)
 
 
 def test_a_single_pair_is_too_few(pets):

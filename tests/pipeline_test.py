@@ -79,6 +79,31 @@ def test_every_epoch_holds_every_image_once_in_another_order(shapes_builder, mon
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
+def test_many_files_are_read_in_turn_whatever_the_number_of_cores(tmp_path, monkeypatch):
+    """TensorFlow would take as many at a time as there are cores: another order elsewhere."""
+    monkeypatch.setattr(shapes, "NUM_IMAGES", {"train": 24})
+    builder = shapes.Shapes(data_dir=tmp_path)
+    config = tfds.download.DownloadConfig(num_shards=12)
+    builder.download_and_prepare(download_config=config)
+    assert len(builder.info.splits["train"].filepaths) == 12
+    cycles = []
+    interleave = tf.data.Dataset.interleave
+
+    def noted(dataset, *arguments, cycle_length=None, **others):
+        cycles.append(cycle_length)
+        return interleave(dataset, *arguments, cycle_length=cycle_length, **others)
+
+    monkeypatch.setattr(tf.data.Dataset, "interleave", noted)
+    monkeypatch.setattr("data.pipeline.crop_label", lambda label, *_: tf.shape(label))
+    monkeypatch.setattr(
+        "data.pipeline.draw_window", lambda size, *_: draw_window(size, tf.zeros(2, tf.int64), 33)
+    )
+    batches = train_batches(builder, "train", **{**TRAIN, "batch_size": 24})
+    epochs = [{image.tobytes() for image in images.numpy()} for images, _ in batches.take(2)]
+    assert epochs[0] == epochs[1] and len(epochs[0]) == 24
+    assert cycles and None not in cycles
+
+
 @pytest.mark.parametrize("first_step", [0, 3])
 def test_workers_share_each_batch_and_all_of_it(shapes_builder, first_step):
     arguments = dict(batch_size=6, first_step=first_step)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from data.files import write_json
 from experiments import base
-from experiments.runs import load_weights, open_run, read_config, write_json
+from experiments.runs import load_weights, open_run, read_config, write_data
 from model.deeplabv3 import deeplabv3
 
 
@@ -43,3 +44,13 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         write_json(tmp_path / "eval.json", {"miou": object()})
     assert json.loads((tmp_path / "eval.json").read_text()) == {"miou": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["eval.json"]
+
+
+def test_a_run_goes_on_with_the_data_it_began_with(shapes_builder, tmp_path):
+    write_data(tmp_path, shapes_builder, "train")
+    data = json.loads((tmp_path / "data.json").read_text())
+    assert data["num_images"] == 24 and len(data["class_names"]) == len(data["palette"]) == 21
+    write_data(tmp_path, shapes_builder, "train")
+    (tmp_path / "data.json").write_text(json.dumps({**data, "num_images": 25}))
+    with pytest.raises(FileExistsError, match="began on other data: num_images in .*data.json"):
+        write_data(tmp_path, shapes_builder, "train")

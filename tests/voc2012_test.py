@@ -1,6 +1,9 @@
 """The VOC builder reads what VOC and SBD have, and names the file that is wrong."""
 
 import hashlib
+import resource
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -150,6 +153,49 @@ def test_the_whole_way_from_archives(voc, vocdevkit, sbd, tmp_path, monkeypatch)
         assert label.shape == (10, 20) and (label == 255).all()
 
 
+def test_without_the_test_archive_the_others_are_built(
+    voc, vocdevkit, sbd, tmp_path, monkeypatch, capsys
+):
+    def fetched(archive, folder):
+        if archive.name == "VOC2012test.tar":
+            raise OSError("No host gave VOC2012test.tar")
+        return tmp_path / archive.name
+
+    monkeypatch.setattr(voc2012, "fetch", fetched)
+    monkeypatch.setattr(voc2012, "unpack", lambda file, folder: tmp_path)
+    builder = build_voc(None, tmp_path / "shards")
+    assert set(builder.info.splits) == {"train", "val", "trainval", "trainaug"}
+    said = capsys.readouterr().out
+    assert "No test split: No host gave" in said and "test: left out" in said
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["VOCdevkit/benchmark_RELEASE", "VOCdevkit/VOC2012/dataset", "benchmark/benchmark_RELEASE"],
+)
+def test_sbd_is_found_wherever_people_put_it(sbd, tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    if place.endswith("dataset"):
+        sbd.rename(tmp_path / place)
+    else:
+        sbd.parent.rename(tmp_path / place)
+    assert "trainaug" in build_voc(tmp_path, tmp_path / "shards").info.splits
+
+
+def test_a_folder_that_is_not_there_fetches_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "typo"):
+        with pytest.raises(FileNotFoundError, match=f"{folder} is empty, or no folder"):
+            build_voc(tmp_path / folder, tmp_path / "shards")
+
+
+def test_an_image_of_train_and_val_is_named(vocdevkit, voc, tmp_path):
+    val = voc / "ImageSets" / "Segmentation" / "val.txt"
+    val.write_text(val.read_text() + "2007_000001\n")
+    with pytest.raises(ValueError, match="2007_000001 is in train.txt and in val.txt"):
+        build_voc(vocdevkit, tmp_path / "shards")
+
+
 def test_an_archive_that_is_not_the_original_is_named(vocdevkit, tmp_path):
     (tmp_path / "benchmark.tgz").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="benchmark.tgz has 6 bytes, but .* has 1419539633"):
@@ -273,20 +319,19 @@ def test_grey_photos_have_three_channels(vocdevkit, voc, tmp_path):
     np.testing.assert_allclose(image[..., 0], np.array(Image.open(photo)), atol=2)
 
 
-def test_a_full_disk_leaves_nothing_that_passes_for_whole(vocdevkit, tmp_path, monkeypatch):
-    """The disk is full when the second split is written."""
-    written = []
-    finalize = tfds.core.writer.Writer.finalize
-
-    def full(writer):
-        if written:
-            raise OSError(28, "No space left on device")
-        written.append(writer)
-        return finalize(writer)
-
-    monkeypatch.setattr(tfds.core.writer.Writer, "finalize", full)
-    with pytest.raises(OSError, match="No space left"):
-        build_voc(vocdevkit, tmp_path / "shards")
+def test_a_full_disk_leaves_nothing_that_passes_for_whole(vocdevkit, tmp_path):
+    """No file may grow over 8,000 bytes: as on a full disk, writing fails in the middle."""
+    done = subprocess.run(
+        [sys.executable, "-m", "data.build", "voc2012", f"--manual_dir={vocdevkit}"]
+        + [f"--data_dir={tmp_path / 'shards'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000)),
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr and "--data_dir" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list((tmp_path / "shards").rglob("*tfrecord*"))
     with pytest.raises(FileNotFoundError, match="Build it there once"):
         open_dataset("voc2012", str(tmp_path / "shards"))
