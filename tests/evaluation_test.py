@@ -49,7 +49,5 @@ def test_a_split_without_labels_is_not_scored(shapes_dir):
         lambda example: {**example, "label": tf.fill(tf.shape(example["label"]), 255)}
     )
     evaluation.predict = lambda images: np.zeros(images.shape[:3], np.uint8)
-    with pytest.raises(
-        ValueError, match="val of shapes/1.1.0 has no labels.*not scored"
-    ):
+    with pytest.raises(ValueError, match="val of shapes/1.1.0 has no labels.*not scored"):
         evaluation.score(step=7)
