@@ -18,34 +18,36 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import csv
-import functools
+import math
 import pathlib
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl import flags
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
-from data.files import write_text
-from data.pipeline import check_split, train_batches
-from data.progress import Progress, duration
+from data.pipeline import batch_ids, check_split, train_batches
+from data.progress import duration
+from experiments import strategies
 from experiments.evaluation import Evaluation, report
+from experiments.records import Records
 from experiments.runs import (
     build_model,
-    checkpoint_manager,
-    copy_weights,
     open_run,
-    restore,
+    restore_newest,
     training_checkpoint,
     write_data,
 )
+from experiments.strategies import is_chief, make_strategy
 from experiments.terminal import define_config, run_program
+from model.layers import freeze_batch_norm
 from model.losses import pixel_cross_entropy
 from model.resnet import BACKBONES
 
@@ -53,13 +55,23 @@ CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/NAME if not given.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
+STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", strategies.NAMES, "Where to compute; auto takes what is there."
+)
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
+)
 
 LR_POWER = 0.9  # Sec. 4.1.
 MOMENTUM = 0.9  # The authors' code.
-STEPS_BETWEEN_LOGS = 20
-SECONDS_BETWEEN_CHECKPOINTS = 120
-INTERRUPTED = 130  # Exit code of a run that was interrupted and can go on: the shell's for Ctrl-C.
-LOG_FIELDS = ("step", "loss", "regularisation", "learning_rate", "images_per_second")
+
+# Exit codes of a run that was stopped and can go on: the shell's for Ctrl-C and for SIGTERM.
+INTERRUPTED = 130
+PREEMPTED = 143
+
+
+class Preempted(BaseException):
+    """SIGTERM came, as when a cluster takes a machine back."""
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
@@ -71,52 +83,37 @@ def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimi
 
 
 def make_train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """A model and its optimizer -> a compiled (images, labels) -> (loss, regularisation).
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """A model, its optimizer -> a compiled (images, labels) -> loss, regularisation, gradient norm.
 
-    The loss is the mean over the batch's valid pixels, 0 where it has none.
+    images and labels are what the strategy's data set yields. The loss is the mean over the valid
+    pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
+    which would give a pixel more weight where more of its neighbours are ignored.
     """
 
-    @tf.function
-    def train_step(images, labels):
+    def replica_step(images, labels):
+        context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
-            loss = tf.math.divide_no_nan(total, valid)
+            valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
+            share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
             regularisation = tf.add_n(model.losses)
-            objective = loss + regularisation
+            objective = share + regularisation / context.num_replicas_in_sync
         gradients = tape.gradient(objective, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss, regularisation
+        optimizer.apply(gradients, model.trainable_variables)  # Sums them over the replicas.
+        loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
+        return loss, regularisation, tf.linalg.global_norm(gradients)
+
+    @tf.function
+    def train_step(images, labels):
+        results = strategy.run(replica_step, args=(images, labels))
+        return tf.nest.map_structure(  # The same on every replica.
+            lambda result: strategy.experimental_local_results(result)[0], results
+        )
 
     return train_step
-
-
-class Log:
-    """log.csv and TensorBoard's events, which go on where a run goes on."""
-
-    def __init__(self, workdir: pathlib.Path, first_step: int):
-        path = workdir / "log.csv"
-        rows = list(csv.reader(path.open())) if path.exists() else []
-        rows = [row for row in rows[1:] if len(row) == len(LOG_FIELDS)]  # The last may be cut.
-        kept = [row for row in rows if int(row[0]) <= first_step]
-        write_text(path, "".join(",".join(row) + "\n" for row in [LOG_FIELDS, *kept]))
-        self._file = path.open("a")
-        self._events = tf.summary.create_file_writer(str(workdir))
-
-    def write(self, step: int, values: Sequence[float]) -> None:
-        """Appends a step and the values of the other LOG_FIELDS to both."""
-        self._file.write(",".join([str(step), *(f"{value:.6g}" for value in values)]) + "\n")
-        self._file.flush()
-        for name, value in zip(LOG_FIELDS[1:], values, strict=True):
-            self.scalar(step, name, value)
-
-    def scalar(self, step: int, name: str, value: float) -> None:
-        """Adds one value to TensorBoard's events alone."""
-        with self._events.as_default():
-            tf.summary.scalar(name, value, step=step)
-        self._events.flush()
 
 
 def check_numbers(config: ml_collections.ConfigDict) -> None:
@@ -132,117 +129,152 @@ def check_numbers(config: ml_collections.ConfigDict) -> None:
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, data_dir: str | None = None
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    data_dir: str | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Trains a config in workdir, from its newest checkpoint on, and evaluates it.
 
-    Raises ValueError, FileNotFoundError or FileExistsError, before workdir is touched, for a
-    config that cannot be run there; KeyboardInterrupt after Ctrl-C, when the steps are saved.
+    strategy: one device if None. Where there are several workers each calls this; one of them, the
+    chief, writes and evaluates. Raises ValueError, FileNotFoundError or FileExistsError, before
+    workdir is touched, for a config that cannot be run there; KeyboardInterrupt after Ctrl-C, and
+    Preempted after SIGTERM, when the steps are saved.
     """
     check_numbers(config)
+    strategy = strategy or tf.distribute.get_strategy()
     keras.utils.set_random_seed(config.seed)
-    model = build_model(config)
-    optimizer = make_optimizer(config)
-    optimizer.build(model.trainable_variables)
+    with strategy.scope():
+        model = build_model(config)
+        if config.freeze_batch_norm:
+            freeze_batch_norm(model)
+        optimizer = make_optimizer(config)
+        optimizer.build(model.trainable_variables)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
-    batches = functools.partial(
-        train_batches,
-        builder,
-        config.train_data.split,
-        batch_size=config.train_data.batch_size,
-        crop_size=config.train_data.crop_size,
-        mean_pixel=BACKBONES[config.model.backbone].mean_pixel,
-        seed=config.seed,
-    )
-    evaluation = Evaluation(
-        config,
-        split=config.eval_data.split,
-        output_stride=config.eval.output_stride,
-        data_dir=data_dir,
-    )
-    open_run(workdir, config)
-    write_data(workdir, builder, config.train_data.split)
-    manager = checkpoint_manager(training_checkpoint(model, optimizer), workdir)
-    if manager.latest_checkpoint:
-        restore(manager.checkpoint, manager.latest_checkpoint)
-        print(f"{workdir} goes on from step {int(optimizer.iterations)}.", flush=True)
-    log = Log(workdir, int(optimizer.iterations))
-
-    def evaluate_now():
-        copy_weights(model, evaluation.model)
-        result = evaluation.score(int(optimizer.iterations))
-        log.scalar(result["step"], "miou", result["miou"])
-        print(f"step {result['step']}: mIoU {100 * result['miou']:.2f} %", flush=True)
-        return result
-
+    checkpoint = training_checkpoint(model, optimizer)
+    records = None
+    if is_chief(strategy):
+        evaluation = Evaluation(
+            config,
+            split=config.eval_data.split,
+            output_stride=config.eval.output_stride,
+            data_dir=data_dir,
+        )
+        open_run(workdir, config)
+        write_data(workdir, builder, config.train_data.split)
+    if restore_newest(checkpoint, workdir):
+        print(f"{workdir} goes on from step {int(optimizer.iterations.numpy())}.", flush=True)
+    first_step = int(optimizer.iterations.numpy())
+    if is_chief(strategy):
+        records = Records(workdir, config, evaluation, model, checkpoint, first_step)
+    batches = distributed_batches(builder, config, strategy, first_step)
     try:
-        batches = batches(first_step=int(optimizer.iterations))
-        fit(model, optimizer, batches, config, log, manager, evaluate_now)
-    except KeyboardInterrupt:
+        fit(make_train_step(model, optimizer, strategy), optimizer, batches, config.steps, records)
+    except FloatingPointError as error:
+        message = not_a_number(builder, config, workdir, *error.args) if records else "no number"
+        raise ValueError(message) from error
+    except (KeyboardInterrupt, Preempted):
         # A step is one call into TensorFlow, which an interrupt cannot cut in two.
-        manager.save(int(optimizer.iterations))
+        if records:
+            records.save(int(optimizer.iterations.numpy()))
         raise
-    result = evaluate_now()
-    evaluation.write(workdir, "eval", result)
-    print(report(result))
+    if records:
+        print(report(records.finish(int(optimizer.iterations.numpy()))))
+
+
+def distributed_batches(
+    builder: tfds.core.DatasetBuilder,
+    config: ml_collections.ConfigDict,
+    strategy: tf.distribute.Strategy,
+    first_step: int,
+) -> Iterable[tuple[tf.Tensor, tf.Tensor]]:
+    """The config's training batches, for each of the strategy's replicas its piece."""
+
+    def pieces(context: tf.distribute.InputContext):
+        return train_batches(
+            builder,
+            config.train_data.split,
+            batch_size=config.train_data.batch_size,
+            crop_size=config.train_data.crop_size,
+            mean_pixel=BACKBONES[config.model.backbone].mean_pixel,
+            seed=config.seed,
+            first_step=first_step,
+            worker=context.input_pipeline_id,
+            num_workers=context.num_input_pipelines,
+            num_replicas=context.num_replicas_in_sync,
+        )
+
+    return strategy.distribute_datasets_from_function(pieces)
 
 
 def fit(
-    model: keras.Model,
+    train_step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]],
     optimizer: keras.optimizers.Optimizer,
-    batches: tf.data.Dataset,
-    config: ml_collections.ConfigDict,
-    log: Log,
-    manager: tf.train.CheckpointManager,
-    evaluate_now: Callable[[], object],
+    batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
+    steps: int,
+    records: Records | None,
 ) -> None:
-    """Takes the steps that are left, with logs, checkpoints and evaluations on the way."""
-    step = int(optimizer.iterations)
-    batch_size = config.train_data.batch_size
-    train_step = make_train_step(model, optimizer)
-    progress = Progress("step", config.steps)
-    losses, logged_at, saved_at = [], time.monotonic(), time.monotonic()
+    """Takes the steps that are left. Raises FloatingPointError(step) where a loss is no number."""
     iterator = iter(batches)
-    while step < config.steps:
+    for step in range(int(optimizer.iterations.numpy()) + 1, steps + 1):
         learning_rate = float(optimizer.learning_rate)  # Of this step; the next has a lower one.
-        losses.append(train_step(*next(iterator)))
-        step += 1
-        if progress.due(step):
-            details = f"loss {losses[-1][0]:.3f} | learning rate {learning_rate:.5f}"
-            progress.show(step, f"{details} | {progress.rate(step) * batch_size:.1f} images/s")
-        if step % STEPS_BETWEEN_LOGS == 0 or step == config.steps:
-            loss, regularisation = np.mean(losses, axis=0)
-            speed = batch_size * len(losses) / (time.monotonic() - logged_at)
-            log.write(step, (loss, regularisation, learning_rate, speed))
-            losses, logged_at = [], time.monotonic()
-        evaluates = step % config.eval_every == 0 and step < config.steps
-        if (
-            evaluates
-            or step == config.steps
-            or time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
-        ):
-            manager.save(step)
-            saved_at = time.monotonic()
-        if evaluates:
-            evaluate_now()
-            logged_at = time.monotonic()
+        values = [float(value) for value in train_step(*next(iterator))]
+        if not math.isfinite(values[0]):
+            raise FloatingPointError(step)
+        if records:
+            records.note(step, learning_rate, values)
+
+
+def not_a_number(
+    builder: tfds.core.DatasetBuilder,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    step: int,
+) -> str:
+    """A step whose loss is no number -> what to say; its batch is in a file of workdir then."""
+    batches = distributed_batches(builder, config, tf.distribute.get_strategy(), step - 1)
+    images, labels = next(iter(batches))
+    ids = batch_ids(
+        builder,
+        config.train_data.split,
+        batch_size=config.train_data.batch_size,
+        seed=config.seed,
+        step=step - 1,
+    )
+    file = workdir / f"not_a_number_step{step}.npz"
+    np.savez_compressed(file, images=images, labels=labels, ids=ids)
+    saved = tf.train.latest_checkpoint(workdir / "checkpoints")
+    return (
+        f"The loss of step {step} is no number. Its batch is in {file}: {', '.join(ids)}. The "
+        f"newest checkpoint is of before: {saved or 'none yet'}. A lower --config.learning_rate is "
+        "the usual cure; if it is always these images, look at them."
+    )
 
 
 def main(_) -> None:
     config = CONFIG.value
     workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
+    strategy = make_strategy(STRATEGY.value)
+    if DETERMINISTIC.value:
+        tf.config.experimental.enable_op_determinism()
+    signal.signal(signal.SIGTERM, _preempt)
     start = time.monotonic()
     try:
-        train(config, workdir, DATA_DIR.value)
-    except KeyboardInterrupt:
+        train(config, workdir, DATA_DIR.value, strategy)
+    except (KeyboardInterrupt, Preempted) as stopped:
         saved = tf.train.latest_checkpoint(workdir / "checkpoints")
         print(
             f"\nStopped; saved {saved or 'nothing yet'}. The same command goes on from there.",
             flush=True,
         )
-        os._exit(INTERRUPTED)  # The input's threads still run; on the ordinary way out they crash.
+        # The input's threads still run; on the ordinary way out they crash.
+        os._exit(PREEMPTED if isinstance(stopped, Preempted) else INTERRUPTED)
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
+
+
+def _preempt(*_):
+    raise Preempted
 
 
 if __name__ == "__main__":

@@ -37,19 +37,20 @@ def train_batches(
     first_step: int = 0,
     worker: int = 0,
     num_workers: int = 1,
+    num_replicas: int = 1,
 ) -> tf.data.Dataset:
     """A split -> images [B, crop, crop, 3] uint8 and labels [B, crop, crop] int32, without end.
 
     Labels are in 0..C-1 or 255. Which examples batch k holds, and how they were augmented,
     depends on (seed, k) alone: a pipeline that begins at first_step yields what another one does
     from there on; what it skips is read but not decoded. Batches run on across the end of an
-    epoch, so that no example is dropped. batch_size is that of all workers together; a worker's
-    batches are its share of these. Raises InvalidArgumentError, which names the image, for a label
-    outside the range; ValueError where the workers cannot share a batch equally.
+    epoch, so that no example is dropped. batch_size is that of all replicas of all workers
+    together: where there are several, a worker's share of batch k comes as that many pieces as it
+    has replicas. Raises InvalidArgumentError, which names the image, for a label outside the range;
+    ValueError where the replicas cannot share a batch equally.
     """
-    if batch_size % num_workers:
-        raise ValueError(f"A batch of {batch_size} cannot be shared by {num_workers} workers.")
-    size = check_split(builder, split).num_examples
+    if batch_size % num_replicas:
+        raise ValueError(f"A batch of {batch_size} cannot be shared by {num_replicas} replicas.")
     first_example = first_step * batch_size
 
     def decode_and_augment(position, record):
@@ -63,15 +64,24 @@ def train_batches(
         return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
 
     return (
-        tf.data.Dataset.range(first_example // size, sys.maxsize)
-        .flat_map(lambda epoch: _shuffled_records(builder, split, seed, epoch))
-        .skip(first_example % size)
+        _records(builder, split, seed, first_example)
         .enumerate(start=first_example)
         .shard(num_workers, worker)
         .map(decode_and_augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size // num_workers, drop_remainder=True)
+        .batch(batch_size // num_replicas, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def batch_ids(
+    builder: tfds.core.DatasetBuilder, split: str, *, batch_size: int, seed: int, step: int
+) -> list[str]:
+    """The ids of the images in batch `step` of train_batches, which begin with batch 0."""
+    records = _records(builder, split, seed, step * batch_size).take(batch_size)
+    examples = records.map(
+        lambda record: builder.info.features.deserialize_example(record, decoders=ENCODED)
+    )
+    return [example["id"].decode() for example in examples.as_numpy_iterator()]
 
 
 def eval_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
@@ -103,6 +113,16 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.Spli
             f"{', '.join(builder.info.splits)}."
         )
     return builder.info.splits[split]
+
+
+def _records(builder, split, seed, first_example):
+    """The split's records, epoch after epoch without end, from first_example on."""
+    size = check_split(builder, split).num_examples
+    return (
+        tf.data.Dataset.range(first_example // size, sys.maxsize)
+        .flat_map(lambda epoch: _shuffled_records(builder, split, seed, epoch))
+        .skip(first_example % size)
+    )
 
 
 def _shuffled_records(builder, split, seed, epoch):

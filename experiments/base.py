@@ -93,6 +93,7 @@ def paper_config() -> ml_collections.ConfigDict:
     config.steps = 30_000
     config.eval_every = 1_000  # Steps; after the last one always.
     config.learning_rate = 0.007  # Falls to 0 as (1 - step/steps)^0.9.
+    config.freeze_batch_norm = False  # Statistics, gamma and beta: stage 2, Table 8.
     config.model = dict(
         backbone="resnet101",
         num_classes=21,

@@ -1,7 +1,7 @@
 """A run's model on a whole split: one confusion matrix, a table, a JSON and a picture."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import tensorflow as tf
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
 from data.files import write_json
-from data.pictures import side_by_side
+from data.pictures import side_by_side, whole_palette
 from data.pipeline import eval_examples
 from data.progress import track
 from experiments.runs import build_model
@@ -106,20 +106,28 @@ class Evaluation:
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         }
 
+    def examples_pictured(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """A few examples, spread over the split: id, image, label, prediction."""
+        spread = self.examples.shard(max(1, self.num_images // NUM_PICTURED), 0)
+        for example in spread.take(NUM_PICTURED).as_numpy_iterator():
+            prediction = np.asarray(self.predict(example["image"][None])[0])
+            yield example["id"].decode(), example["image"], example["label"], prediction
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """By id: [H, 4 W, 3] uint8, photo, label, prediction, and errors in grey."""
+        palette = whole_palette(self.builder.info.metadata["palette"])
+        pictures = {}
+        for name, image, label, prediction in self.examples_pictured():
+            errors = (label != IGNORE_LABEL) & (label != prediction)
+            parts = (image, palette[label], palette[prediction], palette[errors * IGNORE_LABEL])
+            pictures[name] = np.concatenate(parts, axis=1)
+        return pictures
+
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
         """Writes NAME.json and NAME.png: image, label and prediction of a few images."""
         write_json(folder / f"{name}.json", result)
-        spread = self.examples.shard(max(1, self.num_images // NUM_PICTURED), 0)
-        pictured = [
-            (
-                example["id"].decode(),
-                example["image"],
-                example["label"],
-                self.predict(example["image"][None])[0].numpy(),
-            )
-            for example in spread.take(NUM_PICTURED).as_numpy_iterator()
-        ]
         palette = self.builder.info.metadata["palette"]
+        pictured = list(self.examples_pictured())
         side_by_side(folder / f"{name}.png", pictured, self.class_names, palette)
 
 

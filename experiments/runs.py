@@ -151,6 +151,25 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         raise ValueError(f"{path} is damaged or of another model: {reason}") from error
 
 
+def restore_newest(checkpoint: tf.train.Checkpoint, run: pathlib.Path) -> bool:
+    """Fills a checkpoint's variables from a run's newest checkpoint that is whole, if there is one.
+
+    One that is damaged is passed over, with a warning. Raises ValueError where all of them are, or
+    are of another model.
+    """
+    state = tf.train.get_checkpoint_state(run / "checkpoints")
+    paths = list(reversed(state.all_model_checkpoint_paths)) if state else []
+    for path in paths:
+        try:
+            restore(checkpoint, path)
+            return True
+        except ValueError as error:
+            if path == paths[-1]:
+                raise
+            print(f"warning: {error}\nAn older one is taken.", flush=True)
+    return False
+
+
 def copy_weights(source: keras.Model, model: keras.Model) -> None:
     """Fills a model with the weights of another one, which may have another output_stride."""
     weights = weights_by_name(source)

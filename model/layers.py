@@ -122,6 +122,16 @@ def conv_bn(
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
+def freeze_batch_norm(model: keras.Model) -> None:
+    """Keeps a model's batch norm as it is in training: statistics, gamma and beta (Sec. 4.1).
+
+    The authors' code goes on training gamma and beta.
+    """
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+
+
 def subsample(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
     """Every stride-th pixel from the first: [B, h, w, C] -> [B, ceil(h / stride), ..., C]."""
     return layers.MaxPooling2D(1, stride, name=name)(x)

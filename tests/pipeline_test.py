@@ -108,7 +108,8 @@ def test_many_files_are_read_in_turn_whatever_the_number_of_cores(tmp_path, monk
 def test_workers_share_each_batch_and_all_of_it(shapes_builder, first_step):
     arguments = dict(batch_size=6, first_step=first_step)
     whole = take(shapes_builder, 9, **arguments)
-    shares = [take(shapes_builder, 9, worker=i, num_workers=3, **arguments) for i in range(3)]
+    arguments |= dict(num_workers=3, num_replicas=3)
+    shares = [take(shapes_builder, 9, worker=i, **arguments) for i in range(3)]
     for (images, labels), *parts in zip(whole, *shares, strict=True):
         assert all(len(part_images) == 2 for part_images, _ in parts)
         for ours, pieces in ((images, [p[0] for p in parts]), (labels, [p[1] for p in parts])):
@@ -116,9 +117,17 @@ def test_workers_share_each_batch_and_all_of_it(shapes_builder, first_step):
             assert sorted(map(bytes, ours)) == sorted(map(bytes, together))
 
 
-def test_workers_that_cannot_share_a_batch_are_refused(shapes_builder):
-    with pytest.raises(ValueError, match="A batch of 5 cannot be shared by 2 workers"):
-        train_batches(shapes_builder, "train", **TRAIN, num_workers=2)
+def test_replicas_of_one_worker_take_pieces_in_turn(shapes_builder):
+    whole = take(shapes_builder, 3, batch_size=6)
+    pieces = take(shapes_builder, 9, batch_size=6, num_replicas=3)
+    for step, (images, _) in enumerate(whole):
+        together = np.concatenate([piece for piece, _ in pieces[3 * step : 3 * step + 3]])
+        np.testing.assert_array_equal(images, together)
+
+
+def test_replicas_that_cannot_share_a_batch_are_refused(shapes_builder):
+    with pytest.raises(ValueError, match="A batch of 5 cannot be shared by 2 replicas"):
+        train_batches(shapes_builder, "train", **TRAIN, num_replicas=2)
 
 
 def test_a_cut_shard_is_no_shorter_data_set(shapes_dir, tmp_path):

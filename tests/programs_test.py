@@ -126,7 +126,8 @@ def test_export_does_not_overwrite_what_is_no_savedmodel(run, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(shapes_dir, tmp_path):
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(shapes_dir, tmp_path, sent, code):
     command = [sys.executable, ROOT / "train.py", *SMALL, "--config.steps=100000"]
     process = subprocess.Popen(
         [*command, f"--workdir={tmp_path / 'run'}", f"--data_dir={shapes_dir}"],
@@ -140,11 +141,11 @@ def test_ctrl_c_leaves_a_run_that_goes_on(shapes_dir, tmp_path):
         for line in process.stdout:
             if line.startswith("step "):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130, out
+    assert process.returncode == code, out
     assert "The same command goes on from there" in out
     config = read_config(tmp_path / "run")
     assert load_weights(build_model(config), tmp_path / "run") > 0

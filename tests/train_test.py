@@ -13,8 +13,9 @@ import export
 import train
 from data.build import build
 from data.folder import ClassesProposed
-from experiments import base
+from experiments import base, records
 from experiments.runs import build_model
+from model.layers import freeze_batch_norm
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
 
@@ -64,7 +65,7 @@ def interrupted_after(monkeypatch, steps):
 
 
 def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(shapes_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "STEPS_BETWEEN_LOGS", 2)
+    monkeypatch.setattr(records, "STEPS_BETWEEN_LOGS", 2)
     config = small_config()
     train.train(config, tmp_path / "whole", str(shapes_dir))
     for steps in (3, 4):  # Ctrl-C at step 3, and again at 7, after the evaluation at 5.
@@ -108,13 +109,87 @@ def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
         assert not (tmp_path / "run").exists(), overrides
 
 
-def test_a_damaged_checkpoint_is_named(shapes_dir, tmp_path):
-    config = small_config(steps=1)
+def damage_newest(run):
+    newest = tf.train.latest_checkpoint(run / "checkpoints")
+    (file,) = run.glob(f"checkpoints/{pathlib.Path(newest).name}.data-*")
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, tmp_path, capsys):
+    config = small_config(steps=2, eval_every=1)
     train.train(config, tmp_path, str(shapes_dir))
-    damaged = next((tmp_path / "checkpoints").glob("*.data-*"))
-    damaged.write_bytes(damaged.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="ckpt-1 is damaged or of another model"):
+    whole = checkpoint_of(tmp_path)
+    damage_newest(tmp_path)
+    train.train(config, tmp_path, str(shapes_dir))
+    said = capsys.readouterr().out
+    assert "warning: " in said and "ckpt-2 is damaged" in said and "goes on from step 1" in said
+    for name, value in checkpoint_of(tmp_path).items():
+        np.testing.assert_array_equal(value, whole[name], err_msg=name)
+    damage_newest(tmp_path)
+    for file in (tmp_path / "checkpoints").glob("ckpt-1.*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="is damaged or of another model"):
         train.train(config, tmp_path, str(shapes_dir))
+
+
+def test_the_best_of_all_evaluations_is_kept_and_says_what_it_was_chosen_on(shapes_dir, tmp_path):
+    train.train(small_config(steps=2, eval_every=1), tmp_path, str(shapes_dir))
+    best = json.loads((tmp_path / "best.json").read_text())
+    last = json.loads((tmp_path / "eval.json").read_text())
+    assert best["miou"] >= last["miou"] and best["chosen_on"] == "shapes, val"
+    assert tf.train.latest_checkpoint(tmp_path / "best").endswith(f"ckpt-{best['step']}")
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
+    shapes_dir, shapes_builder, tmp_path, monkeypatch
+):
+    make_train_step, seen = train.make_train_step, []
+
+    def make(*arguments):
+        train_step = make_train_step(*arguments)
+
+        def step(images, labels):
+            seen.append(images.numpy())
+            values = train_step(images, labels)
+            return (np.nan, *values[1:]) if len(seen) == 3 else values
+
+        return step
+
+    monkeypatch.setattr(train, "make_train_step", make)
+    with pytest.raises(ValueError, match="The loss of step 3 is no number.*ckpt-2"):
+        train.train(small_config(eval_every=1), tmp_path, str(shapes_dir))
+    batch = np.load(tmp_path / "not_a_number_step3.npz")
+    np.testing.assert_array_equal(batch["images"], seen[2])
+    ids = {
+        example["id"].decode()
+        for example in shapes_builder.as_dataset(split="train").as_numpy_iterator()
+    }
+    assert len(batch["ids"]) == 4 and set(batch["ids"]) <= ids
+    assert tf.train.latest_checkpoint(tmp_path / "checkpoints").endswith("ckpt-2")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_batch_norm_stays_as_it_was(frozen):
+    """Its statistics, gamma and beta; the rest is trained."""
+    config = small_config(freeze_batch_norm=frozen)
+    model = build_model(config)
+    if frozen:
+        freeze_batch_norm(model)
+    optimizer = train.make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    train_step = train.make_train_step(model, optimizer, tf.distribute.get_strategy())
+    before = {weight.path: weight.numpy() for weight in model.weights}
+    for _ in range(3):
+        train_step(*one_batch())
+    changed = {path for path, value in before.items() if path_changed(model, path, value)}
+    norms = {path for path in before if "_bn/" in path}
+    assert {path for path in before if path.endswith("/kernel")} <= changed
+    assert not changed & norms if frozen else norms <= changed
+
+
+def path_changed(model, path, value):
+    (weight,) = (weight for weight in model.weights if weight.path == path)
+    return not np.array_equal(weight.numpy(), value)
 
 
 def one_batch(valid=True):
@@ -130,12 +205,12 @@ def trained():
     model = build_model(config)
     optimizer = train.make_optimizer(config)
     optimizer.build(model.trainable_variables)
-    return model, optimizer, train.make_train_step(model, optimizer)
+    return model, optimizer, train.make_train_step(model, optimizer, tf.distribute.get_strategy())
 
 
 def test_the_first_loss_is_that_of_a_guess(trained):
     """The logits' small initial weights make 21 classes alike: log 21 = 3.04."""
-    loss, _ = trained[2](*one_batch())
+    loss, *_ = trained[2](*one_batch())
     assert float(loss) == pytest.approx(np.log(21), abs=0.3)
 
 
@@ -151,7 +226,7 @@ def test_the_learning_rate_falls_as_published(trained):
 def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):
     model, optimizer, train_step = trained
     before = {weight.path: weight.numpy() for weight in model.trainable_variables}
-    loss, _ = train_step(*one_batch(valid=False))
+    loss, *_ = train_step(*one_batch(valid=False))
     assert float(loss) == 0
     for weight in model.trainable_variables:
         # One step of SGD on 1e-4 / 2 * sum(kernel^2), at the learning rate 0.05.

@@ -1,0 +1,144 @@
+"""What a run leaves behind as it goes: log.csv, TensorBoard's events, checkpoints, evaluations."""
+
+import csv
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+
+import keras
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from data.files import write_json, write_text
+from data.progress import Progress
+from experiments.evaluation import Evaluation
+from experiments.runs import checkpoint_manager, copy_weights, weights_by_name
+
+STEPS_BETWEEN_LOGS = 20
+SECONDS_BETWEEN_CHECKPOINTS = 120
+LOG_FIELDS = (
+    "step",
+    "loss",
+    "regularisation",
+    "learning_rate",
+    "gradient_norm",
+    "images_per_second",
+)
+
+
+class Log:
+    """log.csv and TensorBoard's events, which go on where a run goes on."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        path = workdir / "log.csv"
+        rows = list(csv.reader(path.open())) if path.exists() else []
+        rows = [row for row in rows[1:] if len(row) == len(LOG_FIELDS)]  # The last may be cut.
+        kept = [row for row in rows if int(row[0]) <= first_step]
+        write_text(path, "".join(",".join(row) + "\n" for row in [LOG_FIELDS, *kept]))
+        self._file = path.open("a")
+        self._events = tf.summary.create_file_writer(str(workdir))
+
+    def write(self, step: int, values: Sequence[float]) -> None:
+        """Appends a step and the values of the other LOG_FIELDS to both."""
+        self._file.write(",".join([str(step), *(f"{value:.6g}" for value in values)]) + "\n")
+        self._file.flush()
+        self.scalars(step, dict(zip(LOG_FIELDS[1:], values, strict=True)))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Adds values to TensorBoard's events alone."""
+        with self._events.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._events.flush()
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Adds [H, W, 3] uint8 to TensorBoard's events."""
+        with self._events.as_default(step):
+            tf.summary.image(name, picture[None])
+        self._events.flush()
+
+    def text(self, name: str, text: str) -> None:
+        """Adds a text in Markdown to TensorBoard's events."""
+        with self._events.as_default(0):
+            tf.summary.text(name, text)
+        self._events.flush()
+
+
+class Records:
+    """Takes note of each step, and saves and evaluates when it is time to."""
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        config: ml_collections.ConfigDict,
+        evaluation: Evaluation,
+        model: keras.Model,
+        checkpoint: tf.train.Checkpoint,
+        first_step: int,
+    ):
+        self.workdir, self.config = workdir, config
+        self._evaluation, self._model = evaluation, model
+        self._checkpoints = checkpoint_manager(checkpoint, workdir)
+        self._log = Log(workdir, first_step)
+        self._log.text("config", f"```\n{config}\n```")
+        self._progress = Progress("step", config.steps)
+        self._values, self._logged_at, self._saved_at = [], time.monotonic(), time.monotonic()
+
+    def note(self, step: int, learning_rate: float, values: Sequence[float]) -> None:
+        """A step that was taken: its learning rate, and its loss, regularisation, gradient norm."""
+        self._values.append(values)
+        batch_size = self.config.train_data.batch_size
+        if self._progress.due(step):
+            details = f"loss {values[0]:.3f} | learning rate {learning_rate:.5f}"
+            speed = self._progress.rate(step) * batch_size
+            self._progress.show(step, f"{details} | {speed:.1f} images/s")
+        last = step == self.config.steps
+        if step % STEPS_BETWEEN_LOGS == 0 or last:
+            loss, regularisation, norm = np.mean(self._values, axis=0)
+            speed = batch_size * len(self._values) / (time.monotonic() - self._logged_at)
+            self._log.write(step, (loss, regularisation, learning_rate, norm, speed))
+            self._values, self._logged_at = [], time.monotonic()
+        evaluates = step % self.config.eval_every == 0 and not last
+        if evaluates or last or time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save(step)
+        if evaluates:
+            self.evaluate(step)
+            self._logged_at = time.monotonic()
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint; the last three are kept."""
+        self._checkpoints.save(step)
+        self._saved_at = time.monotonic()
+
+    def evaluate(self, step: int) -> dict:
+        """Scores the model as it is -> what eval.json holds; keeps the best one's weights apart."""
+        copy_weights(self._model, self._evaluation.model)
+        result = self._evaluation.score(step)
+        iou = {f"iou/{name}": value for name, value in result["iou_per_class"].items()}
+        scores = {"miou": result["miou"], **iou}
+        self._log.scalars(step, {name: x for name, x in scores.items() if x is not None})
+        for name, picture in self._evaluation.pictures().items():
+            self._log.picture(step, f"{self.config.eval_data.split}/{name}", picture)
+        print(f"step {step}: mIoU {100 * result['miou']:.2f} %", flush=True)
+        self._keep_if_best(result)
+        return result
+
+    def _keep_if_best(self, result):
+        """Keeps the weights with the highest mIoU so far, chosen on the split that scored them."""
+        file = self.workdir / "best.json"
+        if file.exists() and json.loads(file.read_text())["miou"] >= result["miou"]:
+            return
+        folder = self.workdir / "best"
+        weights = tf.train.Checkpoint(model=weights_by_name(self._model))
+        tf.train.CheckpointManager(weights, folder, max_to_keep=1).save(result["step"])
+        chosen_on = f"{self.config.eval_data.dataset}, {self.config.eval_data.split}"
+        note = {"step": result["step"], "miou": result["miou"], "chosen_on": chosen_on}
+        write_json(file, note)
+
+    def finish(self, step: int) -> dict:
+        """The last evaluation, written as eval.json and eval.png."""
+        result = self.evaluate(step)
+        self._evaluation.write(self.workdir, "eval", result)
+        return result

@@ -1,0 +1,57 @@
+"""Where a run computes: on one device, on several, or on several machines."""
+
+import os
+
+import tensorflow as tf
+
+NAMES = ("auto", "one_device", "mirrored", "multi_worker")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """A key of NAMES -> that strategy; auto takes what is there.
+
+    auto: the machines of TF_CONFIG or of a Slurm job, if there are several; all GPUs, if there are
+    several; else one device. To be called before anything else is done with TensorFlow. Raises
+    ValueError where it is not to be had.
+    """
+    if name not in NAMES:
+        raise ValueError(f"No strategy {name!r}; there are {', '.join(NAMES)}.")
+    if name == "auto":
+        name = _what_is_there()
+    if name == "multi_worker":
+        return _multi_worker_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()  # TensorFlow's own: the first GPU, or the CPU.
+
+
+def _what_is_there():
+    if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return "multi_worker"
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return "mirrored"
+    return "one_device"
+
+
+def _multi_worker_strategy():
+    """Every machine runs the same command; TF_CONFIG or Slurm tells them of each other."""
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if "SLURM_NTASKS" not in os.environ:
+        raise ValueError("multi_worker needs TF_CONFIG, or a Slurm job; neither is there.")
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
+    )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes the run's files and speaks."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type is None:
+        return True
+    return resolver.task_type == "chief" or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and not resolver.cluster_spec().as_dict().get("chief")
+    )

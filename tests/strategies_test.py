@@ -1,0 +1,146 @@
+"""Several replicas and several workers take the same steps as one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.strategies import make_strategy
+from tests.conftest import ROOT
+from tests.train_test import log_of
+
+STEPS = 20
+# A cascade, since ASPP's dropout draws another mask for each replica.
+CONFIG = f"""
+from experiments import base
+
+def get_config():
+    overrides = {{
+        "steps": {STEPS},
+        "eval_every": {STEPS},
+        "learning_rate": 0.001,
+        "model.atrous_rates": None,
+        "model.num_blocks": 5,
+        "train_data.batch_size": 4,
+        "train_data.crop_size": 33,
+    }}
+    return base.make_config("cascade", overrides, "shapes")
+"""
+# In float64: sums in another order differ in their last bits, and twenty steps of so small a batch
+# make a thousand times as much of that. There is no native gradient of atrous convolution in it.
+PROGRAM = """
+import sys, tensorflow as tf, keras
+devices = int(sys.argv.pop(1))
+(cpu,) = tf.config.list_physical_devices("CPU")
+if devices > 1:  # They must be there before TensorFlow is used, and no flag makes them.
+    one = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [one] * devices)
+keras.config.set_floatx("float64")
+import model.deeplabv3, model.layers
+model.layers.native_atrous_gradient = lambda: False
+conv, resize = keras.layers.Conv2D, model.deeplabv3.ResizeBilinear
+keras.layers.Conv2D = lambda *arguments, dtype=None, **others: conv(*arguments, **others)
+model.deeplabv3.ResizeBilinear = lambda dtype=None, **others: resize(**others)
+import runpy
+sys.argv[0] = "train.py"
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def start(workdir, shapes_dir, *arguments, devices=1, **environment):
+    config = workdir.parent / "cascade.py"
+    config.write_text(CONFIG)
+    flags = [f"--config={config}", f"--workdir={workdir}", f"--data_dir={shapes_dir}", *arguments]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(devices), *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=400)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+def two_workers(workdir, shapes_dir):
+    """Starts them, on this machine."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return [
+        start(
+            workdir,
+            shapes_dir,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
+            ),
+        )
+        for i in range(2)
+    ]
+
+
+def weights_of(run):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(run / "checkpoints"))
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith("model/")
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(shapes_dir, tmp_path_factory):
+    """A run on one device."""
+    run = tmp_path_factory.mktemp("runs") / "alone"
+    finish(start(run, shapes_dir))
+    return run
+
+
+def same(run, other):
+    """Losses and weights, to 1e-5 of their size."""
+    ours, theirs = log_of(run), log_of(other)
+    for field in ("step", "loss", "regularisation", "learning_rate", "gradient_norm"):
+        np.testing.assert_allclose(
+            [row[field] for row in ours], [row[field] for row in theirs], rtol=1e-5
+        )
+    ours, theirs = weights_of(run), weights_of(other)
+    assert ours.keys() == theirs.keys() and len(ours) > 50
+    for name, value in ours.items():
+        assert np.linalg.norm(value - theirs[name]) <= 1e-5 * np.linalg.norm(value), name
+
+
+@pytest.mark.slow
+def test_two_replicas_take_the_steps_of_one(alone, shapes_dir, tmp_path):
+    finish(start(tmp_path / "run", shapes_dir, "--strategy=mirrored", devices=2))
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_two_workers_take_the_steps_of_one_and_the_chief_alone_writes(alone, shapes_dir, tmp_path):
+    chief, other = finish(*two_workers(tmp_path / "run", shapes_dir))
+    assert "mIoU" in chief and "mIoU" not in other
+    same(tmp_path / "run", alone)
+
+
+def test_an_unknown_strategy_lists_those_there_are():
+    with pytest.raises(ValueError, match="'two'; there are auto, one_device, mirrored"):
+        make_strategy("two")
+
+
+def test_workers_need_to_know_of_each_other(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="multi_worker needs TF_CONFIG, or a Slurm job"):
+        make_strategy("multi_worker")
