@@ -116,9 +116,11 @@ def unpack(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Unpacking {file} ...", flush=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking_") as beside:
+        unpacked = pathlib.Path(beside) / "new"
+        unpacked.mkdir()
         try:
             with tarfile.open(file) as archive:
-                archive.extractall(beside, filter="data")
+                archive.extractall(unpacked, filter="data")
         except tarfile.FilterError as error:
             raise ValueError(
                 f"{file} would write outside its folder, which the original does not: {error}. "
@@ -134,7 +136,5 @@ def unpack(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
             raise ValueError(
                 f"{file} is damaged or cut short: {error}. Delete it, and fetch it again."
             ) from error
-        pathlib.Path(beside).rename(target)
-        pathlib.Path(beside).mkdir()  # For TemporaryDirectory to clean up.
-    target.chmod(0o755)
+        unpacked.rename(target)
     return target

@@ -152,7 +152,7 @@ def problems(result: dict[str, Any]) -> list[str]:
         same = [names for names in found["near"] if names[2] == 0]
         if same:
             lines.append(f"{pair} share {len(same)} photos, by their perceptual hash")
-    against = result.get("sbd_against_voc")
+    against = result["sbd_against_voc"]
     if against and against["pixels_that_agree"] < LEAST_AGREEMENT:
         lines.append(f"SBD and VOC agree on {100 * against['pixels_that_agree']:.1f} % only")
     return lines
@@ -168,17 +168,13 @@ def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
 
     Pixels that either one ignores do not count.
     """
-    voc = find_voc([manual_dir])
-    sbd = find_sbd([manual_dir, voc])
-    own = png_labels(voc / "SegmentationClass")
-    both = sorted(sbd[0].ids & own.ids) if sbd else []
-    if not both:
-        raise FileNotFoundError(f"{manual_dir} has no image that both VOC and SBD label.")
+    own, sbd = labels_of_both(manual_dir)
+    both = sorted(own.ids & sbd.ids)
     num_classes = len(VOC_CLASS_NAMES)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     agreement = {}
     for name in track(both, "SBD against VOC", len(both)):
-        ours, theirs = read_both(name, own, sbd[0])
+        ours, theirs = read_both(name, own, sbd)
         valid = (ours != IGNORE_LABEL) & (theirs != IGNORE_LABEL)
         pairs = ours[valid].astype(int) * num_classes + theirs[valid]
         confusion += np.bincount(pairs, minlength=num_classes**2).reshape(confusion.shape)
@@ -191,6 +187,15 @@ def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
         "iou": [float(value) if there else None for value, there in zip(iou, union, strict=True)],
         "least": sorted(agreement.items(), key=lambda item: item[1])[:WORST],
     }
+
+
+def labels_of_both(manual_dir: pathlib.Path) -> tuple[Labels, Labels]:
+    """Originals -> VOC's labels and SBD's. FileNotFoundError where no image has both."""
+    voc = find_voc([manual_dir])
+    own, found = png_labels(voc / "SegmentationClass"), find_sbd([manual_dir, voc])
+    if not found or not own.ids & found[0].ids:
+        raise FileNotFoundError(f"{manual_dir} has no image that both VOC and SBD label.")
+    return own, found[0]
 
 
 def read_both(name: str, own: Labels, sbd: Labels) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +250,7 @@ def pictures(
     needed = {name for cases in wanted.values() for case in cases for name in case}
     against = result["sbd_against_voc"] or {"least": []}
     needed |= {name for name, _ in against["least"]}
-    shown = {name: parts for name, parts in _decoded(builder, needed)}
+    shown = dict(_decoded(builder, needed))
     sections = []
     for title, cases in wanted.items():
         rows = [
@@ -259,8 +264,7 @@ def pictures(
         if rows:
             sections.append(f"<h2>{html.escape(title)}</h2>" + "<br>".join(rows))
     if against["least"]:
-        voc = find_voc([manual_dir])
-        own, sbd = png_labels(voc / "SegmentationClass"), find_sbd([manual_dir, voc])[0]
+        own, sbd = labels_of_both(manual_dir)
         sections.append("<h2>Least agreement: photo, VOC's label, SBD's label</h2>")
         for name, share in against["least"]:
             labels = "".join(inline(palette[label]) for label in read_both(name, own, sbd))

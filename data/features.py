@@ -66,14 +66,20 @@ def read_ids(list_file: pathlib.Path) -> list[str]:
 
 
 def example(
-    name: str, image_file: pathlib.Path, label: np.ndarray, label_source: pathlib.Path
+    name: str,
+    image_file: pathlib.Path,
+    label: np.ndarray | None = None,
+    label_source: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """A photo's file and its [H, W] uint8 label -> an example; the photo byte by byte as it is.
 
+    Without a label, all its pixels are IGNORE_LABEL.
     Raises FileNotFoundError or ValueError, which name the file and say what to do, where the photo
     cannot be read or is of another size than the label, which label_source is named for.
     """
     width, height = check_photo(image_file)
+    if label is None:
+        label = np.full((height, width), IGNORE_LABEL, np.uint8)
     if label.shape != (height, width):
         raise ValueError(
             f"{label_source} has {label.shape[1]} x {label.shape[0]} pixels, but {image_file} has "

@@ -225,13 +225,14 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
             raise ValueError(
                 f"{file} is a mask of {mask.kind}, but {masks[0]} of {first.kind}. Convert one."
             )
-        for value, length in zip(*runs(mask.values), strict=True):
-            pixels[int(value)] = pixels.get(int(value), 0) + int(length)
-        for value in pixels.keys() - seen.keys():
-            seen[value] = (file, mask.palette[value % 256])
-        for value in np.unique(runs(mask.values)[0]) if mask.kind == "palette" else ():
-            where, colour = seen[int(value)]
-            if (colour != mask.palette[value]).any():
+        line, lengths = runs(mask.values)
+        values, inverse = np.unique(line, return_inverse=True)
+        counts = np.bincount(inverse, lengths).astype(int)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            pixels[value] = pixels.get(value, 0) + count
+            own = mask.palette[value % 256]  # Without a palette, all are black.
+            where, colour = seen.setdefault(value, (file, own))
+            if (colour != own).any():
                 raise ValueError(
                     f"{file} and {where} have other colours for the value {value}, so that values "
                     'mean nothing. Convert all to colours: Image.open(file).convert("RGB").'

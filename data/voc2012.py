@@ -23,8 +23,8 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from data.archives import Archive, check, fetch, unpack
-from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
-from data.features import check_ids, check_photo, example, read_ids, read_label, segmentation_info
+from data.classes import VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
+from data.features import check_ids, example, read_ids, read_label, segmentation_info
 from data.progress import track
 
 VOC_HOSTS = (
@@ -119,9 +119,7 @@ class Voc2012(tfds.core.GeneratorBasedBuilder):
         for name in track(ids, f"reading {split}", len(ids)):
             image_file = find_photo(name, folders)
             if not labels:
-                width, height = check_photo(image_file)
-                label = np.full((height, width), IGNORE_LABEL, np.uint8)
-                yield name, example(name, image_file, label, image_file)
+                yield name, example(name, image_file)
                 continue
             has_it = next((source for source in labels if name in source.ids), labels[0])
             label_file = has_it.file(name)
