@@ -23,6 +23,7 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import keras
 import ml_collections
@@ -39,7 +40,11 @@ from experiments import strategies
 from experiments.evaluation import Evaluation, report
 from experiments.records import Records
 from experiments.runs import (
+    PRECISIONS,
+    TrainState,
     build_model,
+    has_checkpoint,
+    initialise,
     open_run,
     restore_newest,
     training_checkpoint,
@@ -47,8 +52,10 @@ from experiments.runs import (
 )
 from experiments.strategies import is_chief, make_strategy
 from experiments.terminal import define_config, run_program
+from model.deeplabv3 import without_upsampling
 from model.layers import freeze_batch_norm
-from model.losses import pixel_cross_entropy
+from model.losses import downsample_labels, pixel_cross_entropy
+from model.rematerialise import rematerialised
 from model.resnet import BACKBONES
 
 CONFIG = define_config("experiments/base.py:shapes")
@@ -58,12 +65,28 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets 
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", strategies.NAMES, "Where to compute; auto takes what is there."
 )
+TPU = flags.DEFINE_string("tpu", None, "A TPU's name or address; `local` on its own machine.")
+REMATERIALISE = flags.DEFINE_bool(
+    "rematerialise", False, "Computes the backbone's units twice, to keep less in memory; slower."
+)
+JIT_COMPILE = flags.DEFINE_bool(
+    "jit_compile", False, "Compiles the step with XLA, on one device; a TPU always does."
+)
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
 )
 
 LR_POWER = 0.9  # Sec. 4.1.
 MOMENTUM = 0.9  # The authors' code.
+FEW_IMAGES = 8  # Fewer in a batch are said to harm batch norm; Table 9: 8 cost 1.5 mIoU, 4 cost 13.
+
+# What TensorFlow raises where a collective operation lost one of its members.
+WORKER_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 # Exit codes of a run that was stopped and can go on: the shell's for Ctrl-C and for SIGTERM.
 INTERRUPTED = 130
@@ -75,40 +98,66 @@ class Preempted(BaseException):
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
-    """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1)."""
+    """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
+
+    In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
+    is left out, and the scale halved.
+    """
     schedule = keras.optimizers.schedules.PolynomialDecay(
         config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
     )
-    return keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
+    sgd = keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
+    if config.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
+    return sgd
 
 
 def make_train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy
+    state: TrainState,
+    strategy: tf.distribute.Strategy,
+    *,
+    upsample_logits: bool = True,
+    rematerialise: bool = False,
+    jit_compile: bool = False,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """A model, its optimizer -> a compiled (images, labels) -> loss, regularisation, gradient norm.
+    """What is trained -> a compiled (images, labels) -> loss, regularisation, gradient norm.
 
     images and labels are what the strategy's data set yields. The loss is the mean over the valid
     pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
     which would give a pixel more weight where more of its neighbours are ignored.
     """
+    model, optimizer = state.model, state.optimizer
+    network = model if upsample_logits else without_upsampling(model)
+    forward = rematerialised(network) if rematerialise else partial(network, training=True)
 
     def replica_step(images, labels):
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+            logits = forward(images)
+            if not upsample_logits:
+                labels = downsample_labels(labels, logits.shape[1:3])
             total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
             valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
             share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
             regularisation = tf.add_n(model.losses)
             objective = share + regularisation / context.num_replicas_in_sync
-        gradients = tape.gradient(objective, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)  # Sums them over the replicas.
+            scaled = optimizer.scale_loss(objective)
+        gradients = tape.gradient(scaled, model.trainable_variables)
         loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
-        return loss, regularisation, tf.linalg.global_norm(gradients)
+        # The optimizer sums over the replicas again. Here they agree on whether one overflowed.
+        shares = [gradient / context.num_replicas_in_sync for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
+        optimizer.apply(shares, model.trainable_variables)
+        return loss, regularisation, norm
+
+    if jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError("--jit_compile is for one device; on a TPU the step is compiled anyway.")
+    compiled = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
 
     @tf.function
     def train_step(images, labels):
-        results = strategy.run(replica_step, args=(images, labels))
+        results = strategy.run(compiled, args=(images, labels))
+        state.step.assign_add(1)
         return tf.nest.map_structure(  # The same on every replica.
             lambda result: strategy.experimental_local_results(result)[0], results
         )
@@ -116,16 +165,38 @@ def make_train_step(
     return train_step
 
 
-def check_numbers(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError for a number of a config that must be at least 1 and is not."""
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError for a value that cannot be; warns of a batch too small for batch norm."""
     for group, field in (
         (config, "steps"),
         (config, "eval_every"),
         (config.train_data, "batch_size"),
         (config.train_data, "crop_size"),
+        (config.train_data, "hard_class_factor"),
     ):
         if group[field] < 1:
             raise ValueError(f"{field} is {group[field]}; it must be at least 1.")
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"No precision {config.precision!r}; there are {', '.join(PRECISIONS)}.")
+    batch_size = config.train_data.batch_size
+    if batch_size < FEW_IMAGES and not config.freeze_batch_norm:
+        print(
+            f"warning: batch norm takes its statistics from the {batch_size} images of a batch (of "
+            "all devices together), which is few: in Table 9 a batch of 4 ends 13 mIoU below one "
+            "of 16. Enlarge --config.train_data.batch_size, or start from trained weights with "
+            "--config.freeze_batch_norm.",
+            flush=True,
+        )
+
+
+def make_state(config: ml_collections.ConfigDict) -> TrainState:
+    """A config -> its model and optimizer, at step 0. To be called in the strategy's scope."""
+    model = build_model(config, precision=config.precision)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
 
 
 def train(
@@ -133,26 +204,36 @@ def train(
     workdir: pathlib.Path,
     data_dir: str | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    *,
+    rematerialise: bool = False,
+    jit_compile: bool = False,
 ) -> None:
     """Trains a config in workdir, from its newest checkpoint on, and evaluates it.
 
     strategy: one device if None. Where there are several workers each calls this; one of them, the
     chief, writes and evaluates. Raises ValueError, FileNotFoundError or FileExistsError, before
     workdir is touched, for a config that cannot be run there; KeyboardInterrupt after Ctrl-C, and
-    Preempted after SIGTERM, when the steps are saved.
+    Preempted after SIGTERM, when the steps are saved; ConnectionError where another worker stops.
     """
-    check_numbers(config)
     strategy = strategy or tf.distribute.get_strategy()
+    if is_chief(strategy):
+        check_config(config)
     keras.utils.set_random_seed(config.seed)
-    with strategy.scope():
-        model = build_model(config)
-        if config.freeze_batch_norm:
-            freeze_batch_norm(model)
-        optimizer = make_optimizer(config)
-        optimizer.build(model.trainable_variables)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
-    checkpoint = training_checkpoint(model, optimizer)
+    with strategy.scope():
+        state = make_state(config)
+        if config.init_from.path and not has_checkpoint(workdir):
+            loaded = initialise(state.model, config.init_from)
+            if is_chief(strategy):
+                print(loaded, flush=True)
+    train_step = make_train_step(
+        state,
+        strategy,
+        upsample_logits=config.upsample_logits,
+        rematerialise=rematerialise,
+        jit_compile=jit_compile,
+    )
     records = None
     if is_chief(strategy):
         evaluation = Evaluation(
@@ -163,24 +244,31 @@ def train(
         )
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)
+    checkpoint = training_checkpoint(state)
     if restore_newest(checkpoint, workdir):
-        print(f"{workdir} goes on from step {int(optimizer.iterations.numpy())}.", flush=True)
-    first_step = int(optimizer.iterations.numpy())
+        print(f"{workdir} goes on from step {int(state.step)}.", flush=True)
     if is_chief(strategy):
-        records = Records(workdir, config, evaluation, model, checkpoint, first_step)
-    batches = distributed_batches(builder, config, strategy, first_step)
+        records = Records(workdir, config, evaluation, state.model, checkpoint, int(state.step))
+    batches = distributed_batches(builder, config, strategy, int(state.step))
     try:
-        fit(make_train_step(model, optimizer, strategy), optimizer, batches, config.steps, records)
+        fit(train_step, state, batches, config.steps, records)
     except FloatingPointError as error:
-        message = not_a_number(builder, config, workdir, *error.args) if records else "no number"
+        message = f"The loss of step {error.args[0]} is no number; the chief names its images."
+        if records:
+            message = not_a_number(builder, config, workdir, *error.args)
         raise ValueError(message) from error
+    except WORKER_GONE as error:
+        raise ConnectionError(
+            f"Another worker of this run stopped, or cannot be reached, at step {int(state.step)}. "
+            "Give all of them their command again: they go on from the newest checkpoint."
+        ) from error
     except (KeyboardInterrupt, Preempted):
         # A step is one call into TensorFlow, which an interrupt cannot cut in two.
         if records:
-            records.save(int(optimizer.iterations.numpy()))
+            records.save(int(state.step))
         raise
     if records:
-        print(report(records.finish(int(optimizer.iterations.numpy()))))
+        print(report(records.finish(int(state.step))))
 
 
 def distributed_batches(
@@ -200,6 +288,7 @@ def distributed_batches(
             mean_pixel=BACKBONES[config.model.backbone].mean_pixel,
             seed=config.seed,
             first_step=first_step,
+            hard_class_factor=config.train_data.hard_class_factor,
             worker=context.input_pipeline_id,
             num_workers=context.num_input_pipelines,
             num_replicas=context.num_replicas_in_sync,
@@ -210,15 +299,15 @@ def distributed_batches(
 
 def fit(
     train_step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]],
-    optimizer: keras.optimizers.Optimizer,
+    state: TrainState,
     batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
     steps: int,
     records: Records | None,
 ) -> None:
     """Takes the steps that are left. Raises FloatingPointError(step) where a loss is no number."""
     iterator = iter(batches)
-    for step in range(int(optimizer.iterations.numpy()) + 1, steps + 1):
-        learning_rate = float(optimizer.learning_rate)  # Of this step; the next has a lower one.
+    for step in range(int(state.step) + 1, steps + 1):
+        learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
         values = [float(value) for value in train_step(*next(iterator))]
         if not math.isfinite(values[0]):
             raise FloatingPointError(step)
@@ -241,6 +330,7 @@ def not_a_number(
         batch_size=config.train_data.batch_size,
         seed=config.seed,
         step=step - 1,
+        hard_class_factor=config.train_data.hard_class_factor,
     )
     file = workdir / f"not_a_number_step{step}.npz"
     np.savez_compressed(file, images=images, labels=labels, ids=ids)
@@ -255,13 +345,20 @@ def not_a_number(
 def main(_) -> None:
     config = CONFIG.value
     workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
-    strategy = make_strategy(STRATEGY.value)
+    strategy = make_strategy(STRATEGY.value, TPU.value)
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     signal.signal(signal.SIGTERM, _preempt)
     start = time.monotonic()
     try:
-        train(config, workdir, DATA_DIR.value, strategy)
+        train(
+            config,
+            workdir,
+            DATA_DIR.value,
+            strategy,
+            rematerialise=REMATERIALISE.value,
+            jit_compile=JIT_COMPILE.value,
+        )
     except (KeyboardInterrupt, Preempted) as stopped:
         saved = tf.train.latest_checkpoint(workdir / "checkpoints")
         print(

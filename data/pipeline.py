@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 
 from data.augment import crop_image, crop_label, draw_window
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL
+from data.classes import IGNORE_LABEL, VOC_HARD_CLASSES
+from data.progress import track
 
 # Examples, still encoded, from which the next is drawn: all of VOC's trainaug, which is 1 GB.
 SHUFFLE_BYTES = 2 * 2**30
@@ -35,6 +36,7 @@ def train_batches(
     mean_pixel: tuple[float, float, float],
     seed: int,
     first_step: int = 0,
+    hard_class_factor: int = 1,
     worker: int = 0,
     num_workers: int = 1,
     num_replicas: int = 1,
@@ -44,10 +46,11 @@ def train_batches(
     Labels are in 0..C-1 or 255. Which examples batch k holds, and how they were augmented,
     depends on (seed, k) alone: a pipeline that begins at first_step yields what another one does
     from there on; what it skips is read but not decoded. Batches run on across the end of an
-    epoch, so that no example is dropped. batch_size is that of all replicas of all workers
-    together: where there are several, a worker's share of batch k comes as that many pieces as it
-    has replicas. Raises InvalidArgumentError, which names the image, for a label outside the range;
-    ValueError where the replicas cannot share a batch equally.
+    epoch, so that no example is dropped. An image that shows one of VOC_HARD_CLASSES comes
+    hard_class_factor times in an epoch (the paper's bootstrapping). batch_size is that of all
+    replicas of all workers together: where there are several, a worker's share of batch k comes as
+    that many pieces as it has replicas. Raises InvalidArgumentError, which names the image, for a
+    label outside the range; ValueError where the replicas cannot share a batch equally.
     """
     if batch_size % num_replicas:
         raise ValueError(f"A batch of {batch_size} cannot be shared by {num_replicas} replicas.")
@@ -64,7 +67,7 @@ def train_batches(
         return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
 
     return (
-        _records(builder, split, seed, first_example)
+        _records(builder, split, seed, first_example, hard_class_factor)
         .enumerate(start=first_example)
         .shard(num_workers, worker)
         .map(decode_and_augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -74,10 +77,16 @@ def train_batches(
 
 
 def batch_ids(
-    builder: tfds.core.DatasetBuilder, split: str, *, batch_size: int, seed: int, step: int
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    step: int,
+    hard_class_factor: int = 1,
 ) -> list[str]:
     """The ids of the images in batch `step` of train_batches, which begin with batch 0."""
-    records = _records(builder, split, seed, step * batch_size).take(batch_size)
+    records = _records(builder, split, seed, step * batch_size, hard_class_factor).take(batch_size)
     examples = records.map(
         lambda record: builder.info.features.deserialize_example(record, decoders=ENCODED)
     )
@@ -115,20 +124,57 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.Spli
     return builder.info.splits[split]
 
 
-def _records(builder, split, seed, first_example):
+def hard_images(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
+    """The ids of a split's images that show one of VOC_HARD_CLASSES; reads all its labels.
+
+    Raises ValueError where the data set does not have these classes.
+    """
+    names = builder.info.metadata["class_names"]
+    if missing := set(VOC_HARD_CLASSES) - set(names):
+        raise ValueError(
+            f"hard_class_factor is of {', '.join(VOC_HARD_CLASSES)}; {builder.name} does not have "
+            f"{', '.join(sorted(missing))}."
+        )
+    hard = [names.index(name) for name in VOC_HARD_CLASSES]
+
+    def look(record):
+        example = builder.info.features.deserialize_example(record, decoders=ENCODED)
+        label = tf.cast(_decode_label(builder, example), tf.int32)
+        seen = tf.gather(tf.math.bincount(tf.reshape(label, [-1]), minlength=256), hard)
+        return example["id"], tf.reduce_any(seen > 0)
+
+    info = check_split(builder, split)
+    records = tf.data.TFRecordDataset(list(map(str, info.filepaths)))
+    looked = records.map(look, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator()
+    found = track(looked, f"looking for hard classes in {split}", info.num_examples)
+    return [name.decode() for name, is_hard in found if is_hard]
+
+
+def _records(builder, split, seed, first_example, hard_class_factor):
     """The split's records, epoch after epoch without end, from first_example on."""
-    size = check_split(builder, split).num_examples
+    hard = hard_images(builder, split) if hard_class_factor > 1 else []
+    size = check_split(builder, split).num_examples + len(hard) * (hard_class_factor - 1)
+
+    def copies(record):
+        example = builder.info.features.deserialize_example(record, decoders=ENCODED)
+        is_hard = tf.reduce_any(example["id"] == tf.constant(hard))
+        times = tf.where(is_hard, tf.constant(hard_class_factor, tf.int64), 1)
+        return tf.data.Dataset.from_tensors(record).repeat(times)
+
+    def shuffled(epoch):
+        return _shuffled_records(builder, split, seed, epoch, size, copies if hard else None)
+
     return (
         tf.data.Dataset.range(first_example // size, sys.maxsize)
-        .flat_map(lambda epoch: _shuffled_records(builder, split, seed, epoch))
+        .flat_map(shuffled)
         .skip(first_example % size)
     )
 
 
-def _shuffled_records(builder, split, seed, epoch):
+def _shuffled_records(builder, split, seed, epoch, size, copies):
     """One epoch's records, in an order that (seed, epoch) decides."""
     info = builder.info.splits[split]
-    buffer = max(1, min(info.num_examples, info.num_examples * SHUFFLE_BYTES // info.num_bytes))
+    buffer = max(1, min(size, info.num_examples * SHUFFLE_BYTES // info.num_bytes))
     seeds = tf.random.stateless_uniform((3,), [seed, epoch], None, None, tf.int64)
     tf.random.set_seed(1)  # Of this graph, so that the caller's has no part in the order.
     files = tf.random.experimental.stateless_shuffle(list(map(str, info.filepaths)), seeds[:2])
@@ -138,6 +184,8 @@ def _shuffled_records(builder, split, seed, epoch):
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+    if copies is not None:
+        records = records.flat_map(copies)
     return records.shuffle(buffer, seeds[2], reshuffle_each_iteration=False)
 
 

@@ -17,44 +17,48 @@ class Row(NamedTuple):
     """One number of a paper table, and what to change to obtain it."""
 
     paper_miou: float  # Percent.
-    overrides: Mapping[str, Any]  # Dotted fields of get_config().
+    overrides: Mapping[str, Any]  # Dotted fields of get_config(), at the paper's scale.
 
 
 class Scale(NamedTuple):
     """A size at which to run a row: what differs from the paper, whatever the row."""
 
-    overrides: Mapping[str, Any]  # Dotted fields of get_config(); size, never a row's idea.
-    rate_divisor: int = 1  # ASPP's rates shrink with the map; still even, for output_stride 32.
+    sizes: Mapping[str, Any]  # Of the untouched protocol; where a row has others, in proportion.
+    overrides: Mapping[str, Any]  # Whatever the row has.
 
 
 SCALES = {
-    "paper": Scale({}),
+    "paper": Scale({}, {}),
     "shapes": Scale(
         {
             "steps": 1_800,
             "eval_every": 600,
             "learning_rate": 0.05,  # From random weights, not from ImageNet's.
+            "model.atrous_rates": (2, 4, 6),  # Even, so that they halve at output_stride 32.
+            "train_data.batch_size": 8,
+            "train_data.crop_size": 81,  # A map of 6 x 6 in place of 33 x 33.
+        },
+        {
             "model.backbone": "resnet_tiny",
             "model.batch_norm_decay": 0.98,  # 0.9997 would outlast the run.
             "train_data.dataset": "shapes",
             "train_data.split": "train",
-            "train_data.batch_size": 8,
-            "train_data.crop_size": 81,  # A map of 6 x 6 in place of 33 x 33.
             "eval_data.dataset": "shapes",
         },
-        rate_divisor=3,
     ),
     "voc_small": Scale(
         {
             "steps": 3_000,
             "eval_every": 1_000,
             "learning_rate": 0.05,  # From random weights, not from ImageNet's.
-            "model.backbone": "resnet_tiny",
-            "model.batch_norm_decay": 0.99,  # 0.9997 would outlast the run.
+            "model.atrous_rates": (2, 4, 6),
             "train_data.batch_size": 8,
             "train_data.crop_size": 257,  # A map of 17 x 17 in place of 33 x 33.
         },
-        rate_divisor=3,
+        {
+            "model.backbone": "resnet_tiny",
+            "model.batch_norm_decay": 0.99,  # 0.9997 would outlast the run.
+        },
     ),
 }
 
@@ -67,22 +71,48 @@ def get_config(scale: str = "paper") -> ml_collections.ConfigDict:
 def make_config(
     name: str, overrides: Mapping[str, Any], scale: str = "paper"
 ) -> ml_collections.ConfigDict:
-    """Dotted fields and their values, and a scale -> a whole, locked config.
+    """Dotted fields and their values at the paper's scale, and a scale -> a whole, locked config.
 
-    name is that of the run's folder. Raises ValueError for an unknown scale, KeyError for a field
-    that does not exist.
+    name is that of the run's folder at the paper's scale. Raises ValueError for an unknown scale,
+    KeyError for a field that does not exist.
     """
     if scale not in SCALES:
         raise ValueError(f"No scale {scale!r}; there are {', '.join(SCALES)}.")
     config = paper_config()
-    config.name = name if scale == "paper" else f"{scale}/{name}"
-    config.update_from_flattened_dict(SCALES[scale].overrides)
-    config.update_from_flattened_dict(overrides)
-    if config.model.atrous_rates is not None:
-        config.model.atrous_rates = tuple(
-            rate // SCALES[scale].rate_divisor for rate in config.model.atrous_rates
-        )
+    config.name = run_name(name, scale)
+    sizes = {
+        field: _in_proportion(overrides[field], config_value(config, field), size)
+        if field in overrides
+        else size
+        for field, size in SCALES[scale].sizes.items()
+    }
+    config.update_from_flattened_dict({**overrides, **sizes, **SCALES[scale].overrides})
     return config
+
+
+def _in_proportion(value, papers, ours):
+    """A row's size beside the untouched paper's -> its size beside the scale's own."""
+    if value is None:  # No ASPP, no rates.
+        return None
+    if isinstance(value, tuple):
+        return tuple(rate * ours[0] // papers[0] for rate in value)
+    if isinstance(value, float):
+        return value * ours / papers
+    if papers % 2:  # A crop of a multiple of a stride, plus 1.
+        return 1 + (value - 1) * (ours - 1) // (papers - 1)
+    return max(1, round(value * ours / papers))
+
+
+def config_value(config: ml_collections.ConfigDict, field: str) -> Any:
+    """A config and a dotted field -> its value."""
+    for part in field.split("."):
+        config = config[part]
+    return config
+
+
+def run_name(name: str, scale: str) -> str:
+    """A run's name at the paper's scale -> its name at another."""
+    return name if scale == "paper" else f"{scale}/{name}"
 
 
 def paper_config() -> ml_collections.ConfigDict:
@@ -94,6 +124,13 @@ def paper_config() -> ml_collections.ConfigDict:
     config.eval_every = 1_000  # Steps; after the last one always.
     config.learning_rate = 0.007  # Falls to 0 as (1 - step/steps)^0.9.
     config.freeze_batch_norm = False  # Statistics, gamma and beta: stage 2, Table 8.
+    config.upsample_logits = True  # False: the labels are downsampled instead; Table 8.
+    config.precision = "float32"  # Or mixed_bfloat16, or mixed_float16 with loss scaling.
+    config.init_from = dict(
+        path="",  # A run's folder, or one of checkpoints, as RUN/best is. "": random weights.
+        part="whole",  # Or without_logits, or backbone.
+        strict=True,  # Whether it is an error that something of that part is not there, or differs.
+    )
     config.model = dict(
         backbone="resnet101",
         num_classes=21,
@@ -104,7 +141,13 @@ def paper_config() -> ml_collections.ConfigDict:
         image_pooling=True,
         batch_norm_decay=0.9997,
     )
-    config.train_data = dict(dataset="voc2012", split="trainaug", batch_size=16, crop_size=513)
+    config.train_data = dict(
+        dataset="voc2012",
+        split="trainaug",
+        batch_size=16,  # Of all devices together.
+        crop_size=513,
+        hard_class_factor=1,  # Times in an epoch of an image with a hard class: bootstrapping.
+    )
     config.eval_data = dict(dataset="voc2012", split="val")
     config.eval = dict(output_stride=16)
     return config.lock()  # Before any override: a misspelt one must fail.

@@ -28,39 +28,45 @@ LOG_FIELDS = (
 )
 
 
-class Log:
-    """log.csv and TensorBoard's events, which go on where a run goes on."""
+class StepTable:
+    """A CSV file with a row for some of a run's steps, which goes on where the run goes on."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int):
-        path = workdir / "log.csv"
+    def __init__(self, path: pathlib.Path, fields: Sequence[str], first_step: int):
         rows = list(csv.reader(path.open())) if path.exists() else []
-        rows = [row for row in rows[1:] if len(row) == len(LOG_FIELDS)]  # The last may be cut.
+        rows = [row for row in rows[1:] if len(row) == len(fields)]  # The last may be cut.
         kept = [row for row in rows if int(row[0]) <= first_step]
-        write_text(path, "".join(",".join(row) + "\n" for row in [LOG_FIELDS, *kept]))
+        write_text(path, "".join(",".join(row) + "\n" for row in [fields, *kept]))
         self._file = path.open("a")
-        self._events = tf.summary.create_file_writer(str(workdir))
+        self.steps = {int(row[0]) for row in kept}
 
     def write(self, step: int, values: Sequence[float]) -> None:
-        """Appends a step and the values of the other LOG_FIELDS to both."""
+        """Appends a step and the values of the other fields."""
         self._file.write(",".join([str(step), *(f"{value:.6g}" for value in values)]) + "\n")
         self._file.flush()
-        self.scalars(step, dict(zip(LOG_FIELDS[1:], values, strict=True)))
+        self.steps.add(step)
+
+
+class Events:
+    """What TensorBoard shows of a run."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._events = tf.summary.create_file_writer(str(workdir))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Adds values to TensorBoard's events alone."""
+        """Adds values by name."""
         with self._events.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._events.flush()
 
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Adds [H, W, 3] uint8 to TensorBoard's events."""
+        """Adds a picture, [H, W, 3] uint8."""
         with self._events.as_default(step):
             tf.summary.image(name, picture[None])
         self._events.flush()
 
     def text(self, name: str, text: str) -> None:
-        """Adds a text in Markdown to TensorBoard's events."""
+        """Adds a text in Markdown."""
         with self._events.as_default(0):
             tf.summary.text(name, text)
         self._events.flush()
@@ -81,10 +87,15 @@ class Records:
         self.workdir, self.config = workdir, config
         self._evaluation, self._model = evaluation, model
         self._checkpoints = checkpoint_manager(checkpoint, workdir)
-        self._log = Log(workdir, first_step)
-        self._log.text("config", f"```\n{config}\n```")
+        self._log = StepTable(workdir / "log.csv", LOG_FIELDS, first_step)
+        fields = ("step", "miou", *evaluation.class_names)
+        self._evaluations = StepTable(workdir / "evaluations.csv", fields, first_step)
+        self._events = Events(workdir)
+        self._events.text("config", f"```\n{config}\n```")
         self._progress = Progress("step", config.steps)
         self._values, self._logged_at, self._saved_at = [], time.monotonic(), time.monotonic()
+        if self._evaluates(first_step) and first_step not in self._evaluations.steps:
+            self.evaluate(first_step)  # The run was stopped between saving it and this.
 
     def note(self, step: int, learning_rate: float, values: Sequence[float]) -> None:
         """A step that was taken: its learning rate, and its loss, regularisation, gradient norm."""
@@ -98,14 +109,20 @@ class Records:
         if step % STEPS_BETWEEN_LOGS == 0 or last:
             loss, regularisation, norm = np.mean(self._values, axis=0)
             speed = batch_size * len(self._values) / (time.monotonic() - self._logged_at)
-            self._log.write(step, (loss, regularisation, learning_rate, norm, speed))
+            values = (loss, regularisation, learning_rate, norm, speed)
+            self._log.write(step, values)
+            self._events.scalars(step, dict(zip(LOG_FIELDS[1:], values, strict=True)))
             self._values, self._logged_at = [], time.monotonic()
-        evaluates = step % self.config.eval_every == 0 and not last
+        evaluates = self._evaluates(step)
         if evaluates or last or time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save(step)
         if evaluates:
             self.evaluate(step)
             self._logged_at = time.monotonic()
+
+    def _evaluates(self, step):
+        """Whether it is time to; after the last step finish() does."""
+        return 0 < step < self.config.steps and step % self.config.eval_every == 0
 
     def save(self, step: int) -> None:
         """Writes a checkpoint; the last three are kept."""
@@ -118,11 +135,13 @@ class Records:
         result = self._evaluation.score(step)
         iou = {f"iou/{name}": value for name, value in result["iou_per_class"].items()}
         scores = {"miou": result["miou"], **iou}
-        self._log.scalars(step, {name: x for name, x in scores.items() if x is not None})
+        self._events.scalars(step, {name: x for name, x in scores.items() if x is not None})
         for name, picture in self._evaluation.pictures().items():
-            self._log.picture(step, f"{self.config.eval_data.split}/{name}", picture)
+            self._events.picture(step, f"{self.config.eval_data.split}/{name}", picture)
         print(f"step {step}: mIoU {100 * result['miou']:.2f} %", flush=True)
         self._keep_if_best(result)
+        if step not in self._evaluations.steps:
+            self._evaluations.write(step, [np.nan if x is None else x for x in scores.values()])
         return result
 
     def _keep_if_best(self, result):

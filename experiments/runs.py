@@ -2,18 +2,31 @@
 
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import ml_collections
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.build import audit_hash
 from data.files import write_json, write_text
+from experiments.terminal import table
+from model import pretrained
 from model.deeplabv3 import deeplabv3
 
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # Ends a variable's key in a checkpoint.
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+class TrainState(NamedTuple):
+    """All that a step of training changes, and the next one depends on."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: tf.Variable  # Batches that were seen; an optimizer may have left some out.
 
 
 def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -88,13 +101,26 @@ def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def build_model(
-    config: ml_collections.ConfigDict, *, output_stride: int | None = None
+    config: ml_collections.ConfigDict,
+    *,
+    output_stride: int | None = None,
+    precision: str = "float32",
 ) -> keras.Model:
-    """A run's config -> its model, at the output_stride it is trained at or another one."""
+    """A run's config -> its model, at the output_stride it is trained at or another one.
+
+    precision: one of PRECISIONS; the weights are float32 in all of them. Whatever a run is trained
+    in, it is evaluated and exported in float32 (our choice).
+    """
     arguments = dict(config.model)
     if output_stride is not None:
         arguments["output_stride"] = output_stride
-    return deeplabv3(**arguments)
+    before = keras.config.dtype_policy()
+    try:
+        if precision != "float32":
+            keras.config.set_dtype_policy(precision)
+        return deeplabv3(**arguments)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
@@ -105,16 +131,15 @@ def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
     return {weight.path: weight.value for weight in model.weights}
 
 
-def training_checkpoint(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> tf.train.Checkpoint:
+def training_checkpoint(state: TrainState) -> tf.train.Checkpoint:
     """Everything that the next step depends on, but for the data, which follow from the step."""
     return tf.train.Checkpoint(
-        model=weights_by_name(model),
-        optimizer={variable.path: variable.value for variable in optimizer.variables},
+        step=state.step,
+        model=weights_by_name(state.model),
+        optimizer={variable.path: variable.value for variable in state.optimizer.variables},
         dropout={
             layer.name: layer.seed_generator.state.value
-            for layer in model.layers
+            for layer in state.model.layers
             if isinstance(layer, keras.layers.Dropout)
         },
     )
@@ -125,6 +150,59 @@ def checkpoint_manager(
 ) -> tf.train.CheckpointManager:
     """Writes and finds a run's checkpoints, numbered by their step."""
     return tf.train.CheckpointManager(checkpoint, run / "checkpoints", max_to_keep=NUM_CHECKPOINTS)
+
+
+def has_checkpoint(run: pathlib.Path) -> bool:
+    """Whether a run has taken steps."""
+    return tf.train.latest_checkpoint(run / "checkpoints") is not None
+
+
+def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A run's folder, a folder of checkpoints or a checkpoint -> its weights, as `layer/weight`.
+
+    Of several checkpoints it is the newest. Raises FileNotFoundError where there is none,
+    ValueError where it is damaged or holds none of our models.
+    """
+    newest = tf.train.latest_checkpoint(path / "checkpoints") or tf.train.latest_checkpoint(path)
+    if newest is None and not path.with_name(f"{path.name}.index").exists():
+        raise FileNotFoundError(
+            f"There is no checkpoint in {path} to start from: train that run first, or name "
+            "another one with --config.init_from.path."
+        )
+    file = newest or str(path)
+    try:
+        reader = tf.train.load_checkpoint(file)
+        keys = reader.get_variable_to_shape_map()
+        keys = [key for key in keys if key.startswith("model/") and key.endswith(VALUE)]
+        values = [reader.get_tensor(key) for key in keys]
+    except (IndexError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{file} is damaged: {str(error).splitlines()[0][:300]}") from error
+    if not keys:
+        raise ValueError(f"{file} holds no model of this project.")
+    names = [key.removeprefix("model/").removesuffix(VALUE).replace(".S", "/") for key in keys]
+    return dict(zip(names, values, strict=True))
+
+
+def initialise(model: keras.Model, init_from: ml_collections.ConfigDict) -> str:
+    """Fills a model as config.init_from says -> a table of what was loaded, for a person.
+
+    Raises FileNotFoundError or ValueError, with nothing loaded, where it cannot be had.
+    """
+    weights = read_weights(pathlib.Path(init_from.path))
+    try:
+        report = pretrained.load(model, weights, part=init_from.part, strict=init_from.strict)
+    except ValueError as error:
+        raise ValueError(
+            f"{init_from.path}: {error}\nAnother --config.init_from.part may fit, or "
+            "--config.init_from.strict=False takes what does."
+        ) from error
+    rows = [
+        [group, *(str(sum(pretrained.group_of(n) == group for n in names)) for names in report)]
+        for group in pretrained.GROUPS
+    ]
+    lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
+    title = f"Weights from {init_from.path}:"
+    return "\n".join([title, table([["", *report._fields], *rows]), *lines])
 
 
 def load_weights(model: keras.Model, run: pathlib.Path) -> int:

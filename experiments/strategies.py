@@ -4,20 +4,22 @@ import os
 
 import tensorflow as tf
 
-NAMES = ("auto", "one_device", "mirrored", "multi_worker")
+NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
-def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
     """A key of NAMES -> that strategy; auto takes what is there.
 
-    auto: the machines of TF_CONFIG or of a Slurm job, if there are several; all GPUs, if there are
-    several; else one device. To be called before anything else is done with TensorFlow. Raises
-    ValueError where it is not to be had.
+    auto: the TPU, if one is named; the machines of TF_CONFIG or of a Slurm job, if there are
+    several; all GPUs, if there are several; else one device. To be called before anything else is
+    done with TensorFlow. Raises ValueError where it is not to be had.
     """
     if name not in NAMES:
         raise ValueError(f"No strategy {name!r}; there are {', '.join(NAMES)}.")
     if name == "auto":
-        name = _what_is_there()
+        name = "tpu" if tpu else _what_is_there()
+    if name == "tpu":
+        return _tpu_strategy(tpu)
     if name == "multi_worker":
         return _multi_worker_strategy()
     if name == "mirrored":
@@ -43,6 +45,17 @@ def _multi_worker_strategy():
     return tf.distribute.MultiWorkerMirroredStrategy(
         cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
     )
+
+
+def _tpu_strategy(tpu):
+    """tpu: a name or address, or `local` for that of the machine this runs on."""
+    if not tpu:
+        raise ValueError("tpu needs to know which: --tpu=NAME, or --tpu=local on its own machine.")
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
+    if tpu != "local":
+        tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -67,3 +67,11 @@ def deeplabv3(
     )(x)
     x = ResizeBilinear(dtype="float32", name="upsampled_logits")(x, images)
     return keras.Model(images, x, name=f"deeplabv3_{backbone}")
+
+
+def without_upsampling(model: keras.Model) -> keras.Model:
+    """A model of deeplabv3 -> the same weights, to [B, h, w, num_classes] logits at the features'.
+
+    For labels that are downsampled in training (Table 8).
+    """
+    return keras.Model(model.input, model.get_layer("logits").output)

@@ -19,3 +19,15 @@ def pixel_cross_entropy(
     )
     valid = ops.cast(valid, losses.dtype)
     return ops.sum(losses * valid), ops.sum(valid)
+
+
+def downsample_labels(labels: KerasTensor, size: tuple[int, int]) -> KerasTensor:
+    """[B, H, W] labels -> [B, *size], each pixel the nearest one, corners aligned.
+
+    For logits that are not upsampled (Table 8); every output_stride-th pixel where crops are a
+    multiple of it, plus 1.
+    """
+    for axis, new_size in enumerate(size, start=1):
+        step = (labels.shape[axis] - 1) / max(new_size - 1, 1)
+        labels = ops.take(labels, [round(step * i) for i in range(new_size)], axis=axis)
+    return labels

@@ -12,6 +12,7 @@ OURS = {"model", "data", "experiments"}
 PROGRAMS = ("train.py", "eval.py", "export.py")
 CONFIGS = (
     "experiments/base.py",
+    "experiments/protocols.py",
     *(f"experiments/{p.name}" for p in ROOT.glob("experiments/table*")),
 )
 

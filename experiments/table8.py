@@ -1,0 +1,21 @@
+r"""Table 8: crop size, upsampled logits and fine-tuned batch norm in training.
+
+python train.py --config=experiments/table8.py:crop321
+python train.py --config=experiments/table8.py:labels_downsampled@shapes
+"""
+
+import ml_collections
+
+from experiments import base
+
+ROWS = {
+    "base": base.Row(77.21, {}),
+    "batch_norm_frozen": base.Row(75.95, {"freeze_batch_norm": True}),
+    "labels_downsampled": base.Row(76.01, {"upsample_logits": False}),
+    "crop321": base.Row(67.22, {"train_data.crop_size": 321}),
+}
+
+
+def get_config(row: str = "") -> ml_collections.ConfigDict:
+    """A key of ROWS, and @scale where it is not the paper's -> that row's config."""
+    return base.row_config("table8", ROWS, row)

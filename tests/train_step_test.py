@@ -1,0 +1,255 @@
+"""One step of training: what it computes, in every precision and however it is compiled."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import train
+from experiments.runs import TrainState
+from model.layers import ResizeBilinear, conv_bn, kernel_decay
+from tests.train_test import SMALL, small_config
+
+
+def trained_by(config, **options):
+    """A config -> the state that is trained, and its step."""
+    keras.utils.set_random_seed(0)
+    state = train.make_state(config)
+    return state, train.make_train_step(
+        state,
+        tf.distribute.get_strategy(),
+        upsample_logits=config.upsample_logits,
+        **options,
+    )
+
+
+@pytest.fixture
+def trained():
+    return trained_by(small_config())
+
+
+def one_batch(valid=True):
+    images = tf.random.stateless_uniform((2, 33, 33, 3), (0, 1), 0, 255)
+    labels = tf.random.stateless_uniform((2, 33, 33), (0, 2), 0, 21, tf.int32)
+    return images, labels if valid else tf.fill(labels.shape, 255)
+
+
+def weights_of(state):
+    return {weight.path: weight.numpy() for weight in state.model.weights}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_batch_norm_stays_as_it_was(frozen):
+    """Its statistics, gamma and beta; the rest is trained."""
+    state, train_step = trained_by(small_config(freeze_batch_norm=frozen, steps=20))
+    before = weights_of(state)
+    for _ in range(20):
+        train_step(*one_batch())
+    after = weights_of(state)
+    changed = {path for path in before if not np.array_equal(after[path], before[path])}
+    norms = {path for path in before if "_bn/" in path}
+    assert {path for path in before if path.endswith("/kernel")} <= changed
+    assert not changed & norms if frozen else norms <= changed
+
+
+def test_the_first_loss_is_that_of_a_guess(trained):
+    """The logits' small initial weights make 21 classes alike: log 21 = 3.04."""
+    loss, *_ = trained[1](*one_batch())
+    assert float(loss) == pytest.approx(np.log(21), abs=0.3)
+
+
+def test_the_learning_rate_falls_as_published(trained):
+    """Sec. 4.1: initial x (1 - iter / max_iter)^0.9."""
+    state, train_step = trained
+    for step in range(3):
+        assert int(state.step) == step
+        expected = 0.05 * (1 - step / SMALL["steps"]) ** 0.9
+        assert float(state.optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
+        train_step(*one_batch())
+
+
+def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):
+    state, train_step = trained
+    before = weights_of(state)
+    loss, *_ = train_step(*one_batch(valid=False))
+    assert float(loss) == 0
+    for weight in state.model.trainable_variables:
+        # One step of SGD on 1e-4 / 2 * sum(kernel^2), at the learning rate 0.05.
+        decay = 0.05 * 1e-4 if weight.path.endswith("/kernel") else 0
+        np.testing.assert_allclose(weight.numpy(), (1 - decay) * before[weight.path], atol=1e-6)
+
+
+def test_a_model_learns_one_batch_by_heart(trained):
+    images, labels = one_batch()
+    labels = tf.where(images[..., 0] > 127, 3, 7)
+    losses = [float(trained[1](images, labels)[0]) for _ in range(8)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+# A network small enough to be differentiated by finite differences, of all that a step is made of.
+
+
+def tiny_model():
+    images = keras.Input((9, 9, 3), name="images")
+    x = layers.Rescaling(1 / 64, -2.0, name="pixels")(images)
+    x = conv_bn(x, 4, 3, stride=2, batch_norm_decay=0.9, name="strided")
+    x = conv_bn(x, 3, 3, rate=2, batch_norm_decay=0.9, name="atrous")
+    x = layers.Conv2D(3, 1, kernel_regularizer=kernel_decay(), name="logits")(x)
+    return keras.Model(images, ResizeBilinear(name="upsampled_logits")(x, images))
+
+
+def conv_by_hand(x, kernel, stride=1, rate=1):
+    padded = np.pad(x, ((0, 0), (rate, rate), (rate, rate), (0, 0)))
+    out = [
+        [
+            np.einsum("bijc,ijcd->bd", padded[:, r : r + 2 * rate + 1 : rate,
+                                              c : c + 2 * rate + 1 : rate], kernel)
+            for c in range(0, x.shape[2], stride)
+        ]
+        for r in range(0, x.shape[1], stride)
+    ]  # fmt: skip
+    return np.transpose(np.array(out), (2, 0, 1, 3))
+
+
+def bn_relu_by_hand(x, gamma, beta):
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return np.maximum(0, gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta)
+
+
+def loss_by_hand(weights, images, labels):
+    """Cross entropy, mean over the pixels that are not 255."""
+    x = images / 64 - 2
+    x = conv_by_hand(x, weights["strided_conv/kernel"], stride=2)
+    x = bn_relu_by_hand(x, weights["strided_bn/gamma"], weights["strided_bn/beta"])
+    x = conv_by_hand(x, weights["atrous_conv/kernel"], rate=2)
+    x = bn_relu_by_hand(x, weights["atrous_bn/gamma"], weights["atrous_bn/beta"])
+    x = x @ weights["logits/kernel"][0, 0] + weights["logits/bias"]
+    between = (x[:, :-1] + x[:, 1:]) / 2  # From 5 to 9 pixels: every other one is new.
+    x = np.insert(x, [1, 2, 3, 4], between, axis=1)
+    x = np.insert(x, [1, 2, 3, 4], (x[:, :, :-1] + x[:, :, 1:]) / 2, axis=2)
+    x = x[labels != 255]
+    chosen = x[np.arange(len(x)), labels[labels != 255]]
+    return np.mean(np.log(np.exp(x).sum(1)) - chosen)
+
+
+def decay_by_hand(weights):
+    return sum(0.5e-4 * np.sum(w**2) for name, w in weights.items() if name.endswith("/kernel"))
+
+
+def gradient_by_hand(weights, *batch, distance=1e-5):
+    """Central differences of the loss and of weight decay."""
+    gradient = {name: np.zeros_like(value) for name, value in weights.items()}
+    for name, value in weights.items():
+        for i in np.ndindex(value.shape):
+            before, sides = value[i], []
+            for value[i] in (before + distance, before - distance):
+                sides.append(loss_by_hand(weights, *batch) + decay_by_hand(weights))
+            value[i] = before
+            gradient[name][i] = (sides[0] - sides[1]) / (2 * distance)
+    return gradient
+
+
+def test_three_steps_are_those_by_hand():
+    """Loss, weight decay, learning rate and every weight, in NumPy, in float64."""
+    keras.utils.set_random_seed(0)
+    model = tiny_model()
+    optimizer = train.make_optimizer(small_config(learning_rate=0.1, steps=4))
+    optimizer.build(model.trainable_variables)
+    state = TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64))
+    train_step = train.make_train_step(state, tf.distribute.get_strategy())
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 9, 9, 3))
+    labels = rng.choice([0, 1, 2, 255], (2, 9, 9))
+    weights = {w.path: w.numpy().astype(np.float64) for w in model.trainable_variables}
+    momentum = {name: 0.0 for name in weights}
+    for step in range(3):
+        learning_rate = 0.1 * (1 - step / 4) ** 0.9
+        assert float(optimizer.learning_rate) == pytest.approx(learning_rate, rel=1e-5)
+        gradient = gradient_by_hand(weights, images, labels)
+        norm = np.sqrt(sum(np.sum(g**2) for g in gradient.values()))
+        expected = loss_by_hand(weights, images, labels), decay_by_hand(weights), norm
+        got = train_step(tf.constant(images, tf.uint8), tf.constant(labels, tf.int32))
+        np.testing.assert_allclose(got, expected, rtol=1e-4)
+        for name in weights:
+            momentum[name] = 0.9 * momentum[name] - learning_rate * gradient[name]
+            weights[name] = weights[name] + momentum[name]
+    for weight in model.trainable_variables:
+        np.testing.assert_allclose(weight.numpy(), weights[weight.path], rtol=1e-3, atol=1e-5)
+
+
+def steps_of(config, steps=3, **options):
+    """Losses, weight decay and gradient norms of some steps; then the weights."""
+    state, train_step = trained_by(config, **options)
+    values = [[float(value) for value in train_step(*one_batch())] for _ in range(steps)]
+    return np.array(values), weights_of(state)
+
+
+def test_under_xla_the_loss_is_the_same():
+    plain, _ = steps_of(small_config())
+    compiled, _ = steps_of(small_config(), jit_compile=True)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("upsample_logits", [True, False])
+def test_what_is_rematerialised_is_the_same(upsample_logits):
+    """Batch norm's statistics too, though they are computed twice."""
+    config = small_config(upsample_logits=upsample_logits)
+    plain, weights = steps_of(config)
+    again, others = steps_of(config, rematerialise=True)
+    np.testing.assert_allclose(again, plain, rtol=1e-5)
+    for name, value in weights.items():
+        np.testing.assert_allclose(others[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "precision, tolerance", [("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)]
+)
+def test_half_precision_trains_float32_weights(precision, tolerance):
+    """Batch norm, the logits, the loss and the weights stay in float32."""
+    plain, _ = steps_of(small_config())
+    state, train_step = trained_by(small_config(precision=precision))
+    assert {weight.dtype for weight in state.model.weights} == {"float32"}
+    assert state.model.get_layer("block1_unit1_1_conv").compute_dtype == precision[6:]
+    assert state.model.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"  # As it was.
+    got = np.array([[float(value) for value in train_step(*one_batch())] for _ in range(3)])
+    assert (np.abs(got / plain - 1) < tolerance)[:, :2].all()
+    assert (np.abs(got / plain - 1) < 10 * tolerance).all()
+
+
+def test_gradients_that_overflow_in_float16_leave_the_step_out_but_not_the_batch():
+    state, train_step = trained_by(small_config(precision="mixed_float16"))
+    state.optimizer.dynamic_scale.assign(2.0**126)
+    before = {weight.path: weight.numpy() for weight in state.model.trainable_variables}
+    loss, *_ = train_step(*one_batch())
+    assert np.isfinite(float(loss)) and int(state.step) == 1
+    assert int(state.optimizer.iterations) == 0
+    assert float(state.optimizer.dynamic_scale) == 2.0**125
+    for weight in state.model.trainable_variables:
+        np.testing.assert_array_equal(weight.numpy(), before[weight.path])
+
+
+def test_logits_that_are_not_upsampled_meet_the_labels_at_every_sixteenth_pixel():
+    images, labels = one_batch()
+    grid = tf.fill(labels.shape, 255).numpy()
+    grid[:, ::16, ::16] = labels[:, ::16, ::16]  # Of 33 pixels: the features' own three.
+    config = small_config(upsample_logits=False)
+    losses = [trained_by(config)[1](images, given)[0] for given in (labels, grid)]
+    assert float(losses[0]) == float(losses[1]) > 0
+    assert float(losses[0]) != float(trained_by(small_config())[1](images, grid)[0])
+
+
+def test_xla_is_for_one_device():
+    two = tf.distribute.MirroredStrategy(["CPU:0"])
+    two.extended._num_replicas = 2
+    with pytest.raises(ValueError, match="one device"):
+        train.make_train_step(trained_by(small_config())[0], two, jit_compile=True)
+
+
+def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):
+    train.check_config(small_config())
+    assert "Table 9" in capsys.readouterr().out
+    train.check_config(small_config(freeze_batch_norm=True))
+    train.check_config(small_config(**{"train_data.batch_size": 8}))
+    assert capsys.readouterr().out == ""
