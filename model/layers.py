@@ -11,11 +11,12 @@ BATCH_NORM_EPSILON = 1e-5  # The authors' code.
 
 
 @functools.cache
-def native_atrous_gradient() -> bool:
+def native_atrous_gradient(dtype: str) -> bool:
     """Whether TensorFlow's own atrous convolution can be differentiated on this device.
 
-    A CPU without oneDNN has the native kernel but not its gradient, and says so only when it
-    runs; hence the question is put to a convolution of a few pixels, once per process.
+    A CPU without oneDNN, or without oneDNN's kernel for a dtype, has the native kernel but not its
+    gradient, and says so only when it runs; hence the question is put to a convolution of a few
+    pixels, once per process and dtype.
     """
     import tensorflow as tf
 
@@ -23,8 +24,8 @@ def native_atrous_gradient() -> bool:
         try:
             tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=(1, 5, 5, 1),
-                filter=tf.ones((3, 3, 1, 1)),
-                out_backprop=tf.ones((1, 5, 5, 1)),
+                filter=tf.ones((3, 3, 1, 1), dtype),
+                out_backprop=tf.ones((1, 5, 5, 1), dtype),
                 strides=[1, 1, 1, 1],
                 padding="SAME",
                 dilations=[1, 2, 2, 1],
@@ -42,7 +43,11 @@ class AtrousConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        if self.dilation_rate == (1, 1) or not ON_TENSORFLOW or not native_atrous_gradient():
+        if (
+            self.dilation_rate == (1, 1)
+            or not ON_TENSORFLOW
+            or not native_atrous_gradient(self.compute_dtype)
+        ):
             return super().convolution_op(inputs, kernel)
         import tensorflow as tf
 

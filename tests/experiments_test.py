@@ -3,7 +3,7 @@
 import pytest
 
 from data.build import BUILDERS
-from experiments import base, table5
+from experiments import base, protocols, table5, table8, table9, table10
 from experiments.runs import build_model, flat
 from model.deeplabv3 import deeplabv3
 from model.resnet import BACKBONES
@@ -53,15 +53,71 @@ def test_a_scale_changes_size_and_no_idea(row, scale):
     paper = table5.get_config(row)
     for field in ("multi_grid", "image_pooling", "num_blocks", "output_stride"):
         assert config.model[field] == paper.model[field]
-    divisor = base.SCALES[scale].rate_divisor
+    divisor = 1 if scale == "paper" else 3
     assert [divisor * rate for rate in config.model.atrous_rates] == list(paper.model.atrous_rates)
     assert config.model.backbone in BACKBONES and config.train_data.dataset in BUILDERS
     assert config.name == (f"table5/{row}" if scale == "paper" else f"{scale}/table5/{row}")
 
 
-def test_every_row_builds_a_model_in_miniature():
-    for row in table5.ROWS:
-        build_model(table5.get_config(f"{row}@shapes"))
+@pytest.mark.parametrize("table", [table5, table8, table9, table10])
+def test_every_row_builds_a_model_in_miniature(table):
+    for row in table.ROWS:
+        build_model(table.get_config(f"{row}@shapes"))
+
+
+@pytest.mark.parametrize(
+    "table, row", [(table8, "base"), (table9, "batch16"), (table10, "train16_eval16")]
+)
+def test_other_tables_have_the_base_too(table, row):
+    assert table.ROWS[row].paper_miou == 77.21
+    ours, theirs = flat(base.get_config()), flat(table.get_config(row))
+    assert {field for field in ours if ours[field] != theirs[field]} == {"name"}
+
+
+def test_tables_8_to_10_differ_from_the_base_in_what_they_print():
+    assert table8.get_config("crop321").train_data.crop_size == 321
+    assert table8.get_config("batch_norm_frozen").freeze_batch_norm
+    assert not table8.get_config("labels_downsampled").upsample_logits
+    batches = [table9.get_config(row).train_data.batch_size for row in table9.ROWS]
+    assert batches == [4, 8, 12, 16]
+    assert [row.paper_miou for row in table9.ROWS.values()] == [64.43, 75.76, 76.49, 77.21]
+    printed = [  # Train OS, batch, eval OS, mIoU.
+        (8, 6, 16, 74.45),
+        (8, 6, 8, 75.62),
+        (16, 16, 16, 77.21),
+        (16, 16, 8, 78.51),
+        (32, 24, 16, 75.90),
+        (32, 24, 8, 75.75),
+    ]
+    ours = []
+    for name, row in table10.ROWS.items():
+        config = table10.get_config(name)
+        sizes = config.model.output_stride, config.train_data.batch_size, config.eval.output_stride
+        ours.append((*sizes, row.paper_miou))
+    assert ours == printed
+
+
+def test_a_rows_sizes_shrink_with_the_scale():
+    """Paper to shapes: crop 513 to 81, batch 16 to 8, rate 0.007 to 0.05."""
+    assert table8.get_config("crop321@shapes").train_data.crop_size == 51  # 1 + 320 * 80 / 512.
+    assert table8.get_config("crop321@voc_small").train_data.crop_size == 161
+    assert table9.get_config("batch4@shapes").train_data.batch_size == 2
+    assert protocols.get_config("stage2@shapes").learning_rate == pytest.approx(0.05 / 7)
+
+
+def test_protocols_start_from_the_run_before_them():
+    stage2 = protocols.get_config("stage2")
+    assert stage2.freeze_batch_norm and stage2.learning_rate == 0.001
+    assert stage2.model.output_stride == stage2.eval.output_stride == 8
+    assert stage2.train_data.split == "trainval" and stage2.steps == 30_000
+    assert stage2.init_from.path == f"runs/{base.get_config().name}"
+    small = protocols.get_config("stage2@shapes")
+    assert small.init_from.path == f"runs/{base.get_config('shapes').name}"
+    coco, voc = protocols.get_config("coco"), protocols.get_config("coco_to_voc")
+    assert coco.train_data.dataset == "coco_voc21/per_region" and not coco.init_from.path
+    assert voc.init_from.path == f"runs/{coco.name}" and voc.learning_rate == 0.0001
+    test = protocols.get_config("test")
+    assert test.init_from.path == f"runs/{voc.name}" and test.train_data.hard_class_factor == 2
 
 
 def test_an_unknown_row_lists_the_rows():

@@ -28,9 +28,9 @@ def convolve_with_holes(x, kernel, rate):
 
 @pytest.fixture(params=[True, False], ids=["native", "keras"])
 def native(request, monkeypatch):
-    if request.param and not layers.native_atrous_gradient():
+    if request.param and not layers.native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
-    monkeypatch.setattr(layers, "native_atrous_gradient", lambda: request.param)
+    monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype: request.param)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5, 18])
@@ -45,7 +45,7 @@ def test_atrous_convolution_is_equation_1(native, rate, size):
 
 
 def test_both_ways_have_the_same_gradient(monkeypatch):
-    if not layers.native_atrous_gradient():
+    if not layers.native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
     x = tf.random.stateless_normal((2, 11, 13, 8), seed=(0, 1))
     weight = tf.random.stateless_normal((2, 11, 13, 6), seed=(0, 2))
@@ -53,7 +53,7 @@ def test_both_ways_have_the_same_gradient(monkeypatch):
     conv.build(x.shape)
     gradients = []
     for native in (True, False):
-        monkeypatch.setattr(layers, "native_atrous_gradient", lambda native=native: native)
+        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, native=native: native)
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.reduce_sum(conv(x) * weight)
@@ -88,7 +88,7 @@ try:
     exists = True
 except tf.errors.OpError:
     exists = False
-print("truth", native_atrous_gradient() == exists)
+print("truth", native_atrous_gradient("float32") == exists)
 """
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
     result = subprocess.run(

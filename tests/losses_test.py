@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import pixel_cross_entropy
+from model.losses import downsample_labels, pixel_cross_entropy
 
 
 def by_hand(labels, logits, ignore_label=255):
@@ -44,3 +44,12 @@ def test_what_is_predicted_on_255_changes_nothing():
     other[0, 2] = 1e4
     results = [pixel_cross_entropy(labels, x, ignore_label=255) for x in (logits, other)]
     np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_labels_are_downsampled_to_the_nearest_pixel_with_corners_aligned():
+    labels = tf.reshape(tf.range(2 * 33 * 65), (2, 33, 65))
+    np.testing.assert_array_equal(downsample_labels(labels, (3, 5)), labels[:, ::16, ::16])
+    rows = downsample_labels(labels, (4, 65))  # At 0, 10 2/3, 21 1/3 and 32.
+    np.testing.assert_array_equal(rows, tf.gather(labels, [0, 11, 21, 32], axis=1))
+    np.testing.assert_array_equal(downsample_labels(labels, (33, 65)), labels)
+    np.testing.assert_array_equal(downsample_labels(labels, (1, 1)), labels[:, :1, :1])

@@ -13,7 +13,7 @@ from PIL import Image
 from data import shapes
 from data.augment import draw_window
 from data.features import segmentation_info
-from data.pipeline import decode_part, eval_examples, train_batches
+from data.pipeline import batch_ids, decode_part, eval_examples, train_batches
 from data.shapes import CLASS_NAMES
 
 TRAIN = dict(batch_size=5, crop_size=33, mean_pixel=(1.0, 2.0, 3.0), seed=3)
@@ -200,3 +200,27 @@ def test_a_label_out_of_range_is_caught_and_named(tmp_path):
         tf.errors.InvalidArgumentError, match="(?s)outside 0..20 and 255.*the_wrong"
     ):
         next(iter(batches))
+
+
+def test_images_of_hard_classes_come_more_often_in_every_epoch(shapes_builder, monkeypatch):
+    """And a later start yields what an earlier one does from there on."""
+    hard = ("wheel", "comb")
+    monkeypatch.setattr("data.pipeline.VOC_HARD_CLASSES", hard)
+    ids = [CLASS_NAMES.index(name) for name in hard]
+    times = {
+        example["id"].decode(): 3 if np.isin(example["label"], ids).any() else 1
+        for example in eval_examples(shapes_builder, "train").as_numpy_iterator()
+    }
+    assert set(times.values()) == {1, 3}
+    size = sum(times.values())
+    arguments = dict(batch_size=size, seed=3, hard_class_factor=3)
+    epochs = [batch_ids(shapes_builder, "train", step=k, **arguments) for k in range(2)]
+    assert collections.Counter(epochs[0]) == collections.Counter(epochs[1]) == times
+    assert epochs[0] != epochs[1] and epochs[0] != sorted(epochs[0])
+    whole = take(shapes_builder, 13, hard_class_factor=3)
+    assert same(whole[11:], take(shapes_builder, 2, first_step=11, hard_class_factor=3))
+
+
+def test_hard_classes_that_a_data_set_does_not_have_are_named(shapes_builder):
+    with pytest.raises(ValueError, match="shapes does not have bicycle, chair, diningtable"):
+        train_batches(shapes_builder, "train", **TRAIN, hard_class_factor=2)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from experiments import base
 def get_config():
     overrides = {{
         "steps": {STEPS},
-        "eval_every": {STEPS},
+        "eval_every": {STEPS // 2},
         "learning_rate": 0.001,
         "model.atrous_rates": None,
         "model.num_blocks": 5,
@@ -42,7 +43,7 @@ if devices > 1:  # They must be there before TensorFlow is used, and no flag mak
     tf.config.set_logical_device_configuration(cpu, [one] * devices)
 keras.config.set_floatx("float64")
 import model.deeplabv3, model.layers
-model.layers.native_atrous_gradient = lambda: False
+model.layers.native_atrous_gradient = lambda dtype: False
 conv, resize = keras.layers.Conv2D, model.deeplabv3.ResizeBilinear
 keras.layers.Conv2D = lambda *arguments, dtype=None, **others: conv(*arguments, **others)
 model.deeplabv3.ResizeBilinear = lambda dtype=None, **others: resize(**others)
@@ -108,6 +109,13 @@ def alone(shapes_dir, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def together(shapes_dir, tmp_path_factory):
+    """A run of two workers, and what they printed."""
+    run = tmp_path_factory.mktemp("runs") / "together"
+    return run, finish(*two_workers(run, shapes_dir))
+
+
 def same(run, other):
     """Losses and weights, to 1e-5 of their size."""
     ours, theirs = log_of(run), log_of(other)
@@ -128,10 +136,32 @@ def test_two_replicas_take_the_steps_of_one(alone, shapes_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_take_the_steps_of_one_and_the_chief_alone_writes(alone, shapes_dir, tmp_path):
-    chief, other = finish(*two_workers(tmp_path / "run", shapes_dir))
+def test_two_workers_take_the_steps_of_one_and_the_chief_alone_writes(alone, together):
+    run, (chief, other) = together
     assert "mIoU" in chief and "mIoU" not in other
-    same(tmp_path / "run", alone)
+    same(run, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_dies_ends_the_other_and_both_go_on_exactly(
+    together, shapes_dir, tmp_path, victim
+):
+    run = tmp_path / "run"
+    workers = two_workers(run, shapes_dir)
+    while not (run / "checkpoints" / "checkpoint").exists():  # Of half of the steps.
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.1)
+    workers[victim].kill()
+    out, _ = workers[1 - victim].communicate(timeout=60)
+    assert workers[1 - victim].returncode == 1, out
+    assert "error: Another worker of this run stopped" in out and "their command again" in out
+    workers[victim].communicate()
+    chief, _ = finish(*two_workers(run, shapes_dir))
+    assert f"goes on from step {STEPS // 2}" in chief
+    ours, theirs = weights_of(together[0]), weights_of(run)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
 def test_an_unknown_strategy_lists_those_there_are():

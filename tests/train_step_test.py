@@ -1,5 +1,7 @@
 """One step of training: what it computes, in every precision and however it is compiled."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from experiments.runs import TrainState
+from experiments.runs import TrainState, build_model
 from model.layers import ResizeBilinear, conv_bn, kernel_decay
 from tests.train_test import SMALL, small_config
 
@@ -178,6 +180,10 @@ def test_three_steps_are_those_by_hand():
         np.testing.assert_allclose(weight.numpy(), weights[weight.path], rtol=1e-3, atol=1e-5)
 
 
+# At 0.05 the last bits grow a hundredfold a step; in batch norm over two pooled values too.
+CASCADE = {"learning_rate": 0.001, "model.atrous_rates": None}
+
+
 def steps_of(config, steps=3, **options):
     """Losses, weight decay and gradient norms of some steps; then the weights."""
     state, train_step = trained_by(config, **options)
@@ -186,36 +192,38 @@ def steps_of(config, steps=3, **options):
 
 
 def test_under_xla_the_loss_is_the_same():
-    plain, _ = steps_of(small_config())
-    compiled, _ = steps_of(small_config(), jit_compile=True)
-    np.testing.assert_allclose(compiled, plain, rtol=1e-4)
+    """Of a cascade: XLA draws another mask for ASPP's dropout."""
+    plain, _ = steps_of(small_config(**CASCADE))
+    compiled, _ = steps_of(small_config(**CASCADE), jit_compile=True)
+    np.testing.assert_allclose(compiled[:, :2], plain[:, :2], rtol=1e-4)
+    np.testing.assert_allclose(compiled[:, 2], plain[:, 2], rtol=1e-2)
 
 
-@pytest.mark.parametrize("upsample_logits", [True, False])
-def test_what_is_rematerialised_is_the_same(upsample_logits):
+@pytest.mark.parametrize(
+    "overrides", [{"learning_rate": 0.001}, CASCADE | {"upsample_logits": False}]
+)
+def test_what_is_rematerialised_is_the_same(overrides):
     """Batch norm's statistics too, though they are computed twice."""
-    config = small_config(upsample_logits=upsample_logits)
+    config = small_config(**overrides)
     plain, weights = steps_of(config)
     again, others = steps_of(config, rematerialise=True)
     np.testing.assert_allclose(again, plain, rtol=1e-5)
     for name, value in weights.items():
-        np.testing.assert_allclose(others[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(others[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "precision, tolerance", [("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)]
-)
-def test_half_precision_trains_float32_weights(precision, tolerance):
-    """Batch norm, the logits, the loss and the weights stay in float32."""
-    plain, _ = steps_of(small_config())
-    state, train_step = trained_by(small_config(precision=precision))
-    assert {weight.dtype for weight in state.model.weights} == {"float32"}
-    assert state.model.get_layer("block1_unit1_1_conv").compute_dtype == precision[6:]
-    assert state.model.output.dtype == "float32"
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_float32_weights(precision):
+    """Batch norm's statistics, the logits, the loss and the weights stay in float32."""
+    plain, _ = steps_of(small_config(**CASCADE))
+    got, weights = steps_of(small_config(precision=precision, **CASCADE))
+    assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
+    np.testing.assert_allclose(got[:, :2], plain[:, :2], rtol=2e-3)
+    np.testing.assert_allclose(got[:, 2], plain[:, 2], rtol=0.1)
+    model = build_model(small_config(), precision=precision)
+    assert model.get_layer("block1_unit1_1_conv").compute_dtype == precision.removeprefix("mixed_")
+    assert model.output.dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"  # As it was.
-    got = np.array([[float(value) for value in train_step(*one_batch())] for _ in range(3)])
-    assert (np.abs(got / plain - 1) < tolerance)[:, :2].all()
-    assert (np.abs(got / plain - 1) < 10 * tolerance).all()
 
 
 def test_gradients_that_overflow_in_float16_leave_the_step_out_but_not_the_batch():
@@ -235,16 +243,15 @@ def test_logits_that_are_not_upsampled_meet_the_labels_at_every_sixteenth_pixel(
     grid = tf.fill(labels.shape, 255).numpy()
     grid[:, ::16, ::16] = labels[:, ::16, ::16]  # Of 33 pixels: the features' own three.
     config = small_config(upsample_logits=False)
-    losses = [trained_by(config)[1](images, given)[0] for given in (labels, grid)]
-    assert float(losses[0]) == float(losses[1]) > 0
-    assert float(losses[0]) != float(trained_by(small_config())[1](images, grid)[0])
+    losses = [float(trained_by(config)[1](images, given)[0]) for given in (labels, grid)]
+    assert losses[0] == losses[1]
+    assert losses[0] != float(trained_by(small_config())[1](images, labels)[0])
 
 
-def test_xla_is_for_one_device():
-    two = tf.distribute.MirroredStrategy(["CPU:0"])
-    two.extended._num_replicas = 2
+def test_xla_is_for_one_device(trained):
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="one device"):
-        train.make_train_step(trained_by(small_config())[0], two, jit_compile=True)
+        train.make_train_step(trained[0], two, jit_compile=True)
 
 
 def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):

@@ -14,7 +14,8 @@ import train
 from data.build import build
 from data.folder import ClassesProposed
 from experiments import base, records
-from experiments.runs import build_model
+from experiments.evaluation import Evaluation
+from experiments.runs import build_model, read_weights
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
 
@@ -51,8 +52,8 @@ def interrupted_after(monkeypatch, steps):
     """Ctrl-C as soon as that many steps were taken."""
     make_train_step = train.make_train_step
 
-    def make(*arguments):
-        train_step, taken = make_train_step(*arguments), []
+    def make(*arguments, **options):
+        train_step, taken = make_train_step(*arguments, **options), []
 
         def step(*batch):
             taken.append(train_step(*batch))
@@ -133,6 +134,28 @@ def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, 
         train.train(config, tmp_path, str(shapes_dir))
 
 
+def test_an_evaluation_that_was_cut_off_is_made_up_for(shapes_dir, tmp_path, monkeypatch):
+    """The steps before it are saved first, so that it would be left out."""
+    config = small_config(steps=4, eval_every=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Evaluation, "score", interrupt)
+        train.train(config, tmp_path, str(shapes_dir))
+    for _ in range(2):
+        train.train(config, tmp_path, str(shapes_dir))
+    with (tmp_path / "evaluations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    result = json.loads((tmp_path / "eval.json").read_text())
+    assert float(rows[-1]["miou"]) == pytest.approx(result["miou"], rel=1e-5)
+    assert float(rows[-1]["background"]) == pytest.approx(
+        result["iou_per_class"]["background"], rel=1e-5
+    )
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def test_the_best_of_all_evaluations_is_kept_and_says_what_it_was_chosen_on(shapes_dir, tmp_path):
     train.train(small_config(steps=2, eval_every=1), tmp_path, str(shapes_dir))
     best = json.loads((tmp_path / "best.json").read_text())
@@ -146,8 +169,8 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
 ):
     make_train_step, seen = train.make_train_step, []
 
-    def make(*arguments):
-        train_step = make_train_step(*arguments)
+    def make(*arguments, **options):
+        train_step = make_train_step(*arguments, **options)
 
         def step(images, labels):
             seen.append(images.numpy())
@@ -167,6 +190,28 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
     }
     assert len(batch["ids"]) == 4 and set(batch["ids"]) <= ids
     assert tf.train.latest_checkpoint(tmp_path / "checkpoints").endswith("ckpt-2")
+
+
+def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
+    """From its newest weights; those of another number of classes without the logits."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.train(small_config(steps=1), first, str(shapes_dir))
+    start = {"steps": 1, "learning_rate": 1e-9, "init_from.path": str(first)}
+    capsys.readouterr()
+    train.train(small_config(**start), second, str(shapes_dir))
+    said = capsys.readouterr().out
+    assert f"Weights from {first}" in said and "mismatched" in said
+    before, after = read_weights(first), read_weights(second)
+    for name in before:
+        if "moving" not in name:
+            np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
+    capsys.readouterr()
+    train.train(small_config(**start), second, str(shapes_dir))
+    assert "Weights from" not in capsys.readouterr().out  # It goes on where it was.
+    with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere to start from"):
+        start["init_from.path"] = str(tmp_path / "nowhere")
+        train.train(small_config(**start), tmp_path / "third", str(shapes_dir))
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):

@@ -1,0 +1,71 @@
+"""Weights by name into a model: which part, what went where, and nothing half-loaded."""
+
+import numpy as np
+import pytest
+
+from model.deeplabv3 import deeplabv3
+from model.pretrained import PARTS, group_of, load
+
+
+def network(**arguments):
+    return deeplabv3("resnet_tiny", **arguments)
+
+
+def weights_of(model):
+    return {weight.path: weight.numpy() for weight in model.weights}
+
+
+@pytest.fixture(scope="module")
+def source():
+    """Weights that no model begins with."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.normal(size=value.shape).astype("float32")
+        for name, value in weights_of(network()).items()
+    }
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_loaded_and_the_rest_left(source, part):
+    model = network(output_stride=8)
+    before = weights_of(model)
+    report = load(model, source, part=part)
+    assert sorted(report.loaded + report.skipped) == sorted(source)
+    assert not report.missing and not report.mismatched
+    for name, value in weights_of(model).items():
+        expected = source[name] if group_of(name) in PARTS[part] else before[name]
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+    counts = {"whole": 0, "without_logits": 2, "backbone": 2 + 6 * 5}  # ASPP: six convs and norms.
+    assert len(report.skipped) == counts[part]
+
+
+def test_other_classes_take_all_but_the_logits(source):
+    model = network(num_classes=3)
+    before = weights_of(model)
+    with pytest.raises(
+        ValueError, match=r"nothing was loaded:\n  logits/bias: \(21,\) there, \(3,\)"
+    ):
+        load(model, source)
+    for name, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, before[name])
+    report = load(model, source, strict=False)
+    assert list(report.mismatched) == ["logits/bias", "logits/kernel"]
+    assert len(report.loaded) == len(source) - 2
+    assert not load(model, source, part="without_logits").mismatched
+
+
+def test_a_cascade_takes_the_backbone_and_says_what_stays_random(source):
+    model = network(num_blocks=5, atrous_rates=None)
+    with pytest.raises(ValueError, match="block5_unit1_1_bn/beta: not there(.|\n)*and .* more"):
+        load(model, source, part="backbone")
+    report = load(model, source, part="backbone", strict=False)
+    assert report.missing and all(name.startswith("block5") for name in report.missing)
+    assert {group_of(name) for name in report.loaded} == {"backbone"}
+
+
+def test_a_load_of_nothing_is_an_error(source):
+    for weights in ({}, {f"other/{name}": value for name, value in source.items()}):
+        with pytest.raises(ValueError, match="Nothing of the whole is there"):
+            load(network(), weights, strict=False)
+    with pytest.raises(ValueError, match="No part 'head'.*whole, without_logits, backbone"):
+        load(network(), source, part="head")
