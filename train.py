@@ -246,10 +246,10 @@ def train(
         write_data(workdir, builder, config.train_data.split)
     checkpoint = training_checkpoint(state)
     if restore_newest(checkpoint, workdir):
-        print(f"{workdir} goes on from step {int(state.step)}.", flush=True)
+        print(f"{workdir} goes on from step {state.steps_taken()}.", flush=True)
     if is_chief(strategy):
-        records = Records(workdir, config, evaluation, state.model, checkpoint, int(state.step))
-    batches = distributed_batches(builder, config, strategy, int(state.step))
+        records = Records(workdir, config, evaluation, state.model, checkpoint, state.steps_taken())
+    batches = distributed_batches(builder, config, strategy, state.steps_taken())
     try:
         fit(train_step, state, batches, config.steps, records)
     except FloatingPointError as error:
@@ -259,16 +259,16 @@ def train(
         raise ValueError(message) from error
     except WORKER_GONE as error:
         raise ConnectionError(
-            f"Another worker of this run stopped, or cannot be reached, at step {int(state.step)}. "
+            f"Another worker of this run stopped, or cannot be reached, at step {state.steps_taken()}. "
             "Give all of them their command again: they go on from the newest checkpoint."
         ) from error
     except (KeyboardInterrupt, Preempted):
         # A step is one call into TensorFlow, which an interrupt cannot cut in two.
         if records:
-            records.save(int(state.step))
+            records.save(state.steps_taken())
         raise
     if records:
-        print(report(records.finish(int(state.step))))
+        print(report(records.finish(state.steps_taken())))
 
 
 def distributed_batches(
@@ -306,7 +306,7 @@ def fit(
 ) -> None:
     """Takes the steps that are left. Raises FloatingPointError(step) where a loss is no number."""
     iterator = iter(batches)
-    for step in range(int(state.step) + 1, steps + 1):
+    for step in range(state.steps_taken() + 1, steps + 1):
         learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
         values = [float(value) for value in train_step(*next(iterator))]
         if not math.isfinite(values[0]):

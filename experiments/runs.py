@@ -28,6 +28,10 @@ class TrainState(NamedTuple):
     optimizer: keras.optimizers.Optimizer
     step: tf.Variable  # Batches that were seen; an optimizer may have left some out.
 
+    def steps_taken(self) -> int:
+        """Under every strategy; int() of a variable is not."""
+        return int(self.step.numpy())
+
 
 def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Makes the folder of a new run, or finds that a run of the same config is there.

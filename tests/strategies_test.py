@@ -21,16 +21,11 @@ CONFIG = f"""
 from experiments import base
 
 def get_config():
-    overrides = {{
-        "steps": {STEPS},
-        "eval_every": {STEPS // 2},
-        "learning_rate": 0.001,
-        "model.atrous_rates": None,
-        "model.num_blocks": 5,
-        "train_data.batch_size": 4,
-        "train_data.crop_size": 33,
-    }}
-    return base.make_config("cascade", overrides, "shapes")
+    config = base.get_config("shapes")
+    config.steps, config.eval_every, config.learning_rate = {STEPS}, {STEPS // 2}, 0.001
+    config.model.update(atrous_rates=None, num_blocks=5)
+    config.train_data.update(batch_size=4, crop_size=33)
+    return config
 """
 # In float64: sums in another order differ in their last bits, and twenty steps of so small a batch
 # make a thousand times as much of that. There is no native gradient of atrous convolution in it.
