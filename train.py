@@ -4,11 +4,12 @@ r"""Trains one row of one table of the paper, and evaluates it.
     python train.py --config=experiments/table5.py:mg124_pooling   the paper's 77.21
     python train.py --config=experiments/table5.py:mg121@shapes    another row, in miniature
     python train.py --config.steps=300 --workdir=runs/short        any field of the config
+    python train.py --config=experiments/protocols.py:stage2       stage 2, from stage 1's weights
 
 It writes runs/NAME/: config.json, data.json (classes, and the hash of the data's audit), log.csv,
-checkpoints/, TensorBoard events, eval.json (mIoU and the IoU of each class) and eval.png (image,
-label and prediction). Interrupted, it goes on where it stopped when the same command is given
-again.
+evaluations.csv, checkpoints/, best/, TensorBoard events, eval.json (mIoU and the IoU of each class)
+and eval.png (image, label and prediction). Interrupted, it goes on where it stopped when the same
+command is given again.
 """
 
 import os
@@ -23,7 +24,6 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import keras
 import ml_collections
@@ -33,7 +33,6 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL
 from data.pipeline import batch_ids, check_split, train_batches
 from data.progress import duration
 from experiments import strategies
@@ -41,21 +40,15 @@ from experiments.evaluation import Evaluation, report
 from experiments.records import Records
 from experiments.runs import (
     PRECISIONS,
-    TrainState,
-    build_model,
     has_checkpoint,
     initialise,
     open_run,
     restore_newest,
-    training_checkpoint,
     write_data,
 )
 from experiments.strategies import is_chief, make_strategy
 from experiments.terminal import define_config, run_program
-from model.deeplabv3 import without_upsampling
-from model.layers import freeze_batch_norm
-from model.losses import downsample_labels, pixel_cross_entropy
-from model.rematerialise import rematerialised
+from experiments.train_step import TrainState, make_state, make_train_step
 from model.resnet import BACKBONES
 
 CONFIG = define_config("experiments/base.py:shapes")
@@ -76,8 +69,6 @@ DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
 )
 
-LR_POWER = 0.9  # Sec. 4.1.
-MOMENTUM = 0.9  # The authors' code.
 FEW_IMAGES = 8  # Fewer in a batch are said to harm batch norm; Table 9: 8 cost 1.5 mIoU, 4 cost 13.
 
 # What TensorFlow raises where a collective operation lost one of its members.
@@ -97,75 +88,7 @@ class Preempted(BaseException):
     """SIGTERM came, as when a cluster takes a machine back."""
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
-    """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
-
-    In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
-    is left out, and the scale halved.
-    """
-    schedule = keras.optimizers.schedules.PolynomialDecay(
-        config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
-    )
-    sgd = keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
-    if config.precision == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
-    return sgd
-
-
-def make_train_step(
-    state: TrainState,
-    strategy: tf.distribute.Strategy,
-    *,
-    upsample_logits: bool = True,
-    rematerialise: bool = False,
-    jit_compile: bool = False,
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """What is trained -> a compiled (images, labels) -> loss, regularisation, gradient norm.
-
-    images and labels are what the strategy's data set yields. The loss is the mean over the valid
-    pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
-    which would give a pixel more weight where more of its neighbours are ignored.
-    """
-    model, optimizer = state.model, state.optimizer
-    network = model if upsample_logits else without_upsampling(model)
-    forward = rematerialised(network) if rematerialise else partial(network, training=True)
-
-    def replica_step(images, labels):
-        context = tf.distribute.get_replica_context()
-        with tf.GradientTape() as tape:
-            logits = forward(images)
-            if not upsample_logits:
-                labels = downsample_labels(labels, logits.shape[1:3])
-            total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
-            valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
-            share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
-            regularisation = tf.add_n(model.losses)
-            objective = share + regularisation / context.num_replicas_in_sync
-            scaled = optimizer.scale_loss(objective)
-        gradients = tape.gradient(scaled, model.trainable_variables)
-        loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
-        # The optimizer sums over the replicas again. Here they agree on whether one overflowed.
-        shares = [gradient / context.num_replicas_in_sync for gradient in gradients]
-        norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
-        optimizer.apply(shares, model.trainable_variables)
-        return loss, regularisation, norm
-
-    if jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ValueError("--jit_compile is for one device; on a TPU the step is compiled anyway.")
-    compiled = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
-
-    @tf.function
-    def train_step(images, labels):
-        results = strategy.run(compiled, args=(images, labels))
-        state.step.assign_add(1)
-        return tf.nest.map_structure(  # The same on every replica.
-            lambda result: strategy.experimental_local_results(result)[0], results
-        )
-
-    return train_step
-
-
-def check_config(config: ml_collections.ConfigDict) -> None:
+def check_config(config: ml_collections.ConfigDict, *, warn: bool = True) -> None:
     """Raises ValueError for a value that cannot be; warns of a batch too small for batch norm."""
     for group, field in (
         (config, "steps"),
@@ -179,7 +102,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     if config.precision not in PRECISIONS:
         raise ValueError(f"No precision {config.precision!r}; there are {', '.join(PRECISIONS)}.")
     batch_size = config.train_data.batch_size
-    if batch_size < FEW_IMAGES and not config.freeze_batch_norm:
+    if warn and batch_size < FEW_IMAGES and not config.freeze_batch_norm:
         print(
             f"warning: batch norm takes its statistics from the {batch_size} images of a batch (of "
             "all devices together), which is few: in Table 9 a batch of 4 ends 13 mIoU below one "
@@ -187,16 +110,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "--config.freeze_batch_norm.",
             flush=True,
         )
-
-
-def make_state(config: ml_collections.ConfigDict) -> TrainState:
-    """A config -> its model and optimizer, at step 0. To be called in the strategy's scope."""
-    model = build_model(config, precision=config.precision)
-    if config.freeze_batch_norm:
-        freeze_batch_norm(model)
-    optimizer = make_optimizer(config)
-    optimizer.build(model.trainable_variables)
-    return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
 
 
 def train(
@@ -216,8 +129,8 @@ def train(
     Preempted after SIGTERM, when the steps are saved; ConnectionError where another worker stops.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    if is_chief(strategy):
-        check_config(config)
+    chief = is_chief(strategy)
+    check_config(config, warn=chief)
     keras.utils.set_random_seed(config.seed)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
@@ -225,7 +138,7 @@ def train(
         state = make_state(config)
         if config.init_from.path and not has_checkpoint(workdir):
             loaded = initialise(state.model, config.init_from)
-            if is_chief(strategy):
+            if chief:
                 print(loaded, flush=True)
     train_step = make_train_step(
         state,
@@ -234,8 +147,7 @@ def train(
         rematerialise=rematerialise,
         jit_compile=jit_compile,
     )
-    records = None
-    if is_chief(strategy):
+    if chief:
         evaluation = Evaluation(
             config,
             split=config.eval_data.split,
@@ -244,30 +156,33 @@ def train(
         )
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)
-    checkpoint = training_checkpoint(state)
+    checkpoint = state.checkpoint()
     if restore_newest(checkpoint, workdir):
         print(f"{workdir} goes on from step {state.steps_taken()}.", flush=True)
-    if is_chief(strategy):
-        records = Records(workdir, config, evaluation, state.model, checkpoint, state.steps_taken())
-    batches = distributed_batches(builder, config, strategy, state.steps_taken())
+    first_step = state.steps_taken()
+    records = None
+    if chief:
+        records = Records(workdir, config, evaluation, state.model, checkpoint, first_step)
+    batches = distributed_batches(builder, config, strategy, first_step)
     try:
         fit(train_step, state, batches, config.steps, records)
     except FloatingPointError as error:
         message = f"The loss of step {error.args[0]} is no number; the chief names its images."
-        if records:
+        if chief:
             message = not_a_number(builder, config, workdir, *error.args)
         raise ValueError(message) from error
     except WORKER_GONE as error:
         raise ConnectionError(
-            f"Another worker of this run stopped, or cannot be reached, at step {state.steps_taken()}. "
-            "Give all of them their command again: they go on from the newest checkpoint."
+            f"Another worker of this run stopped, or cannot be reached, after step "
+            f"{state.steps_taken()}. Give all of them their command again: they go on from the "
+            "newest checkpoint."
         ) from error
     except (KeyboardInterrupt, Preempted):
         # A step is one call into TensorFlow, which an interrupt cannot cut in two.
-        if records:
+        if chief:
             records.save(state.steps_taken())
         raise
-    if records:
+    if chief:
         print(report(records.finish(state.steps_taken())))
 
 

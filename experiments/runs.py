@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import ml_collections
@@ -19,18 +19,6 @@ from model.deeplabv3 import deeplabv3
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # Ends a variable's key in a checkpoint.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-
-class TrainState(NamedTuple):
-    """All that a step of training changes, and the next one depends on."""
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    step: tf.Variable  # Batches that were seen; an optimizer may have left some out.
-
-    def steps_taken(self) -> int:
-        """Under every strategy; int() of a variable is not."""
-        return int(self.step.numpy())
 
 
 def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -133,20 +121,6 @@ def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
     The names say nothing of output_stride, so that a checkpoint fits a model at any other.
     """
     return {weight.path: weight.value for weight in model.weights}
-
-
-def training_checkpoint(state: TrainState) -> tf.train.Checkpoint:
-    """Everything that the next step depends on, but for the data, which follow from the step."""
-    return tf.train.Checkpoint(
-        step=state.step,
-        model=weights_by_name(state.model),
-        optimizer={variable.path: variable.value for variable in state.optimizer.variables},
-        dropout={
-            layer.name: layer.seed_generator.state.value
-            for layer in state.model.layers
-            if isinstance(layer, keras.layers.Dropout)
-        },
-    )
 
 
 def checkpoint_manager(

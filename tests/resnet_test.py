@@ -99,6 +99,12 @@ def test_an_unknown_backbone_lists_those_there_are():
         features(np.zeros((1, 9, 9, 3)), "vgg16", output_stride=16, multi_grid=(1, 1, 1))
 
 
+def agree(ours, theirs):
+    """To 1e-5 of the features' deviation: they are large, so that 0 is never met exactly."""
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-5 * theirs.std()
+
+
 @pytest.mark.parametrize("backbone", ["resnet_tiny", "resnet_tiny_beta"])
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("size", [(129, 97), (96, 130), (1, 65)])
@@ -108,7 +114,7 @@ def test_dense_features_agree_with_strided_ones(size, output_stride, backbone):
     strided = features(images, backbone, output_stride=32, multi_grid=(1, 1, 1))
     dense = features(images, backbone, output_stride=output_stride, multi_grid=(1, 1, 1))
     every = 32 // output_stride
-    np.testing.assert_allclose(dense[:, ::every, ::every], strided, rtol=1e-3, atol=1e-3)
+    agree(dense[:, ::every, ::every], strided)
 
 
 @pytest.mark.parametrize("output_stride", [64, 128, 256])
@@ -118,7 +124,7 @@ def test_deep_cascades_agree_with_strided_ones(output_stride):
     cascade = dict(num_blocks=7, multi_grid=(1, 2, 4))
     dense = features(images, output_stride=output_stride // 2, **cascade)
     strided = features(images, output_stride=output_stride, **cascade)
-    np.testing.assert_allclose(dense[:, ::2, ::2], strided, rtol=1e-3, atol=1e-3)
+    agree(dense[:, ::2, ::2], strided)
 
 
 def test_multi_grid_changes_what_is_seen():

@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from experiments.runs import TrainState, build_model
+from experiments.runs import build_model
+from experiments.train_step import TrainState, make_optimizer, make_state, make_train_step
 from model.layers import ResizeBilinear, conv_bn, kernel_decay
 from tests.train_test import SMALL, small_config
 
@@ -17,8 +18,8 @@ from tests.train_test import SMALL, small_config
 def trained_by(config, **options):
     """A config -> the state that is trained, and its step."""
     keras.utils.set_random_seed(0)
-    state = train.make_state(config)
-    return state, train.make_train_step(
+    state = make_state(config)
+    return state, make_train_step(
         state,
         tf.distribute.get_strategy(),
         upsample_logits=config.upsample_logits,
@@ -156,10 +157,10 @@ def test_three_steps_are_those_by_hand():
     """Loss, weight decay, learning rate and every weight, in NumPy, in float64."""
     keras.utils.set_random_seed(0)
     model = tiny_model()
-    optimizer = train.make_optimizer(small_config(learning_rate=0.1, steps=4))
+    optimizer = make_optimizer(small_config(learning_rate=0.1, steps=4))
     optimizer.build(model.trainable_variables)
     state = TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64))
-    train_step = train.make_train_step(state, tf.distribute.get_strategy())
+    train_step = make_train_step(state, tf.distribute.get_strategy())
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 9, 9, 3))
     labels = rng.choice([0, 1, 2, 255], (2, 9, 9))
@@ -251,7 +252,7 @@ def test_logits_that_are_not_upsampled_meet_the_labels_at_every_sixteenth_pixel(
 def test_xla_is_for_one_device(trained):
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="one device"):
-        train.make_train_step(trained[0], two, jit_compile=True)
+        make_train_step(trained[0], two, jit_compile=True)
 
 
 def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):

@@ -1,0 +1,122 @@
+"""What is trained, and one step of it: the same under every strategy and in every precision."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from data.classes import IGNORE_LABEL
+from experiments.runs import build_model, weights_by_name
+from model.deeplabv3 import without_upsampling
+from model.layers import freeze_batch_norm
+from model.losses import downsample_labels, pixel_cross_entropy
+from model.rematerialise import rematerialised
+
+LR_POWER = 0.9  # Sec. 4.1.
+MOMENTUM = 0.9  # The authors' code.
+
+
+class TrainState(NamedTuple):
+    """All that a step changes, and the next one depends on."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: tf.Variable  # Batches that were seen; an optimizer may have left some out.
+
+    def steps_taken(self) -> int:
+        """Under every strategy; int() of a variable is not."""
+        return int(self.step.numpy())
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Everything that the next step depends on, but for the data, which follow from it."""
+        return tf.train.Checkpoint(
+            step=self.step,
+            model=weights_by_name(self.model),
+            optimizer={variable.path: variable.value for variable in self.optimizer.variables},
+            dropout={
+                layer.name: layer.seed_generator.state.value
+                for layer in self.model.layers
+                if isinstance(layer, keras.layers.Dropout)
+            },
+        )
+
+
+def make_state(config: ml_collections.ConfigDict) -> TrainState:
+    """A config -> its model and optimizer, at step 0. To be called in the strategy's scope."""
+    model = build_model(config, precision=config.precision)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
+
+
+def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
+    """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
+
+    In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
+    is left out, and the scale halved.
+    """
+    schedule = keras.optimizers.schedules.PolynomialDecay(
+        config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
+    )
+    sgd = keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
+    if config.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
+    return sgd
+
+
+def make_train_step(
+    state: TrainState,
+    strategy: tf.distribute.Strategy,
+    *,
+    upsample_logits: bool = True,
+    rematerialise: bool = False,
+    jit_compile: bool = False,
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """What is trained -> a compiled (images, labels) -> loss, regularisation, gradient norm.
+
+    images and labels are what the strategy's data set yields. The loss is the mean over the valid
+    pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
+    which would give a pixel more weight where more of its neighbours are ignored.
+    """
+    model, optimizer = state.model, state.optimizer
+    network = model if upsample_logits else without_upsampling(model)
+    forward = rematerialised(network) if rematerialise else partial(network, training=True)
+
+    def replica_step(images, labels):
+        context = tf.distribute.get_replica_context()
+        with tf.GradientTape() as tape:
+            logits = forward(images)
+            if not upsample_logits:
+                labels = downsample_labels(labels, logits.shape[1:3])
+            total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
+            valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
+            share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
+            regularisation = tf.add_n(model.losses)
+            objective = share + regularisation / context.num_replicas_in_sync
+            scaled = optimizer.scale_loss(objective)
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
+        # The optimizer sums over the replicas again. Here they agree on whether one overflowed.
+        shares = [gradient / context.num_replicas_in_sync for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
+        optimizer.apply(shares, model.trainable_variables)
+        return loss, regularisation, norm
+
+    if jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError("--jit_compile is for one device; on a TPU the step is compiled anyway.")
+    compiled = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
+
+    @tf.function
+    def train_step(images, labels):
+        results = strategy.run(compiled, args=(images, labels))
+        state.step.assign_add(1)
+        return tf.nest.map_structure(  # The same on every replica.
+            lambda result: strategy.experimental_local_results(result)[0], results
+        )
+
+    return train_step
