@@ -46,7 +46,7 @@ from experiments.runs import (
     restore_newest,
     write_data,
 )
-from experiments.strategies import is_chief, make_strategy
+from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
 from experiments.train_step import TrainState, make_state, make_train_step
 from model.resnet import BACKBONES
@@ -82,6 +82,7 @@ WORKER_GONE = (
 # Exit codes of a run that was stopped and can go on: the shell's for Ctrl-C and for SIGTERM.
 INTERRUPTED = 130
 PREEMPTED = 143
+SECONDS_FOR_CHIEF = 20  # To save, before another worker leaves too; clusters wait for 30.
 
 
 class Preempted(BaseException):
@@ -160,6 +161,11 @@ def train(
     if restore_newest(checkpoint, workdir):
         print(f"{workdir} goes on from step {state.steps_taken()}.", flush=True)
     first_step = state.steps_taken()
+    if not all_workers_have(first_step, strategy):
+        raise ValueError(
+            f"{workdir} holds {first_step} steps here, and another number for another worker. It "
+            "must be one folder that all of them see."
+        )
     records = None
     if chief:
         records = Records(workdir, config, evaluation, state.model, checkpoint, first_step)
@@ -172,6 +178,8 @@ def train(
             message = not_a_number(builder, config, workdir, *error.args)
         raise ValueError(message) from error
     except WORKER_GONE as error:
+        if signal.alarm(0):  # SIGTERM came, and the chief has saved.
+            raise Preempted from error
         raise ConnectionError(
             f"Another worker of this run stopped, or cannot be reached, after step "
             f"{state.steps_taken()}. Give all of them their command again: they go on from the "
@@ -203,6 +211,7 @@ def distributed_batches(
             mean_pixel=BACKBONES[config.model.backbone].mean_pixel,
             seed=config.seed,
             first_step=first_step,
+            hard_classes=config.train_data.hard_classes,
             hard_class_factor=config.train_data.hard_class_factor,
             worker=context.input_pipeline_id,
             num_workers=context.num_input_pipelines,
@@ -245,6 +254,7 @@ def not_a_number(
         batch_size=config.train_data.batch_size,
         seed=config.seed,
         step=step - 1,
+        hard_classes=config.train_data.hard_classes,
         hard_class_factor=config.train_data.hard_class_factor,
     )
     file = workdir / f"not_a_number_step{step}.npz"
@@ -263,7 +273,7 @@ def main(_) -> None:
     strategy = make_strategy(STRATEGY.value, TPU.value)
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
-    signal.signal(signal.SIGTERM, _preempt)
+    signal.signal(signal.SIGTERM, _preempt if is_chief(strategy) else _wait_for_chief)
     start = time.monotonic()
     try:
         train(
@@ -287,6 +297,11 @@ def main(_) -> None:
 
 def _preempt(*_):
     raise Preempted
+
+
+def _wait_for_chief(*_):
+    """Takes part in steps until the chief, which is told to stop too, has saved them and left."""
+    signal.alarm(SECONDS_FOR_CHIEF)  # Ends the process.
 
 
 if __name__ == "__main__":

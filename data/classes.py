@@ -28,9 +28,6 @@ VOC_CLASS_NAMES = (
     "tvmonitor",
 )
 
-# Those whose images the authors repeated in training ("bootstrapping", for the test set).
-VOC_HARD_CLASSES = ("bicycle", "chair", "diningtable", "pottedplant", "sofa")
-
 # Images of the official lists. trainaug: SBD's train and val and VOC's train, less VOC's val.
 VOC_SPLIT_SIZES = {
     "train": 1_464,

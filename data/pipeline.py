@@ -11,13 +11,14 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.augment import crop_image, crop_label, draw_window
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL, VOC_HARD_CLASSES
+from data.classes import IGNORE_LABEL
 from data.progress import track
 
 # Examples, still encoded, from which the next is drawn: all of VOC's trainaug, which is 1 GB.
@@ -36,6 +37,7 @@ def train_batches(
     mean_pixel: tuple[float, float, float],
     seed: int,
     first_step: int = 0,
+    hard_classes: Sequence[str] = (),
     hard_class_factor: int = 1,
     worker: int = 0,
     num_workers: int = 1,
@@ -46,7 +48,7 @@ def train_batches(
     Labels are in 0..C-1 or 255. Which examples batch k holds, and how they were augmented,
     depends on (seed, k) alone: a pipeline that begins at first_step yields what another one does
     from there on; what it skips is read but not decoded. Batches run on across the end of an
-    epoch, so that no example is dropped. An image that shows one of VOC_HARD_CLASSES comes
+    epoch, so that no example is dropped. An image that shows one of hard_classes comes
     hard_class_factor times in an epoch (the paper's bootstrapping). batch_size is that of all
     replicas of all workers together: where there are several, a worker's share of batch k comes as
     that many pieces as it has replicas. Raises InvalidArgumentError, which names the image, for a
@@ -67,7 +69,7 @@ def train_batches(
         return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
 
     return (
-        _records(builder, split, seed, first_example, hard_class_factor)
+        _records(builder, split, seed, first_example, hard_classes, hard_class_factor)
         .enumerate(start=first_example)
         .shard(num_workers, worker)
         .map(decode_and_augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -83,11 +85,12 @@ def batch_ids(
     batch_size: int,
     seed: int,
     step: int,
+    hard_classes: Sequence[str] = (),
     hard_class_factor: int = 1,
 ) -> list[str]:
     """The ids of the images in batch `step` of train_batches, which begin with batch 0."""
-    records = _records(builder, split, seed, step * batch_size, hard_class_factor).take(batch_size)
-    examples = records.map(
+    records = _records(builder, split, seed, step * batch_size, hard_classes, hard_class_factor)
+    examples = records.take(batch_size).map(
         lambda record: builder.info.features.deserialize_example(record, decoders=ENCODED)
     )
     return [example["id"].decode() for example in examples.as_numpy_iterator()]
@@ -124,18 +127,19 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.Spli
     return builder.info.splits[split]
 
 
-def hard_images(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
-    """The ids of a split's images that show one of VOC_HARD_CLASSES; reads all its labels.
+def hard_images(
+    builder: tfds.core.DatasetBuilder, split: str, hard_classes: Sequence[str]
+) -> list[str]:
+    """The ids of a split's images that show one of some classes; reads all its labels.
 
     Raises ValueError where the data set does not have these classes.
     """
     names = builder.info.metadata["class_names"]
-    if missing := set(VOC_HARD_CLASSES) - set(names):
+    if missing := set(hard_classes) - set(names):
         raise ValueError(
-            f"hard_class_factor is of {', '.join(VOC_HARD_CLASSES)}; {builder.name} does not have "
-            f"{', '.join(sorted(missing))}."
+            f"hard_classes has {', '.join(sorted(missing))}, which {builder.name} does not have."
         )
-    hard = [names.index(name) for name in VOC_HARD_CLASSES]
+    hard = [names.index(name) for name in hard_classes]
 
     def look(record):
         example = builder.info.features.deserialize_example(record, decoders=ENCODED)
@@ -150,9 +154,9 @@ def hard_images(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
     return [name.decode() for name, is_hard in found if is_hard]
 
 
-def _records(builder, split, seed, first_example, hard_class_factor):
+def _records(builder, split, seed, first_example, hard_classes, hard_class_factor):
     """The split's records, epoch after epoch without end, from first_example on."""
-    hard = hard_images(builder, split) if hard_class_factor > 1 else []
+    hard = hard_images(builder, split, hard_classes) if hard_class_factor > 1 else []
     size = check_split(builder, split).num_examples + len(hard) * (hard_class_factor - 1)
 
     def copies(record):

@@ -43,6 +43,7 @@ SCALES = {
             "model.batch_norm_decay": 0.98,  # 0.9997 would outlast the run.
             "train_data.dataset": "shapes",
             "train_data.split": "train",
+            "train_data.hard_classes": ("wheel", "spider", "comb", "bird", "fish"),
             "eval_data.dataset": "shapes",
         },
     ),
@@ -146,7 +147,8 @@ def paper_config() -> ml_collections.ConfigDict:
         split="trainaug",
         batch_size=16,  # Of all devices together.
         crop_size=513,
-        hard_class_factor=1,  # Times in an epoch of an image with a hard class: bootstrapping.
+        hard_classes=("bicycle", "chair", "diningtable", "pottedplant", "sofa"),
+        hard_class_factor=1,  # Times that an image of them is in an epoch: bootstrapping.
     )
     config.eval_data = dict(dataset="voc2012", split="val")
     config.eval = dict(output_stride=16)

@@ -68,3 +68,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         and resolver.task_id == 0
         and not resolver.cluster_spec().as_dict().get("chief")
     )
+
+
+def all_workers_have(number: int, strategy: tf.distribute.Strategy) -> bool:
+    """Whether a number is the same in all workers. Each of them must ask; False for one or more."""
+
+    @tf.function
+    def mean():
+        numbers = strategy.run(lambda: tf.constant(number, tf.float64))
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
+
+    return float(mean()) == number

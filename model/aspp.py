@@ -17,6 +17,8 @@ def rates_at(output_stride: int, atrous_rates: Sequence[int]) -> list[int]:
     "The rates are doubled when output_stride = 8" (Sec. 3.3).
     Raises ValueError where a rate would not be whole.
     """
+    if not all(isinstance(rate, int) for rate in atrous_rates):
+        raise ValueError(f"atrous_rates {atrous_rates} are no whole numbers.")
     rates = [Fraction(16 * rate, output_stride) for rate in atrous_rates]
     if any(rate.denominator != 1 or rate < 1 for rate in rates):
         raise ValueError(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -69,21 +71,21 @@ def finish(*processes):
     return outputs
 
 
-def two_workers(workdir, shapes_dir):
-    """Starts them, on this machine."""
+def two_workers(workdir, shapes_dir, second_workdir=None):
+    """Starts them, on this machine, in one folder if no second one is given."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
     return [
         start(
-            workdir,
+            folder,
             shapes_dir,
             TF_CONFIG=json.dumps(
                 {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
             ),
         )
-        for i in range(2)
+        for i, folder in enumerate((workdir, second_workdir or workdir))
     ]
 
 
@@ -157,6 +159,33 @@ def test_a_worker_that_dies_ends_the_other_and_both_go_on_exactly(
     ours, theirs = weights_of(together[0]), weights_of(run)
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_sigterm_to_all_workers_saves_and_both_go_on_exactly(together, shapes_dir, tmp_path):
+    """As when a cluster takes the machines back; whoever hears of it first."""
+    run = tmp_path / "run"
+    workers = two_workers(run, shapes_dir)
+    while not (run / "checkpoints" / "checkpoint").exists():  # Of half of the steps.
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.1)
+    for worker in reversed(workers):
+        worker.send_signal(signal.SIGTERM)
+    outputs = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [143, 143], outputs
+    chief, _ = finish(*two_workers(run, shapes_dir))
+    assert "goes on from step" in chief
+    ours, theirs = weights_of(together[0]), weights_of(run)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_see_one_folder_are_refused(together, shapes_dir, tmp_path):
+    run = shutil.copytree(together[0], tmp_path / "run")
+    for worker in two_workers(run, shapes_dir, tmp_path / "other"):
+        out, _ = worker.communicate(timeout=120)
+        assert worker.returncode == 1 and "one folder that all of them see" in out, out
 
 
 def test_an_unknown_strategy_lists_those_there_are():
