@@ -91,7 +91,7 @@ class Records:
         fields = ("step", "miou", *evaluation.class_names)
         self._evaluations = StepTable(workdir / "evaluations.csv", fields, first_step)
         self._events = Events(workdir)
-        self._events.text("config", f"```\n{config}\n```")
+        self._events.text("config", f"```\n{config.to_json(indent=2)}\n```")
         self._progress = Progress("step", config.steps)
         self._values, self._logged_at, self._saved_at = [], time.monotonic(), time.monotonic()
         if self._evaluates(first_step) and first_step not in self._evaluations.steps:
