@@ -4,7 +4,7 @@ A scale runs the same idea at another size. `paper` is the size that was publish
 ours, for a CPU, and their numbers never stand in the paper's column:
 
     python train.py --config=experiments/base.py           the paper's 77.21
-    python train.py --config=experiments/base.py:shapes    its miniature, four minutes on 2 cores
+    python train.py --config=experiments/base.py:shapes    its miniature, minutes on 2 cores
 """
 
 from collections.abc import Mapping
