@@ -19,6 +19,7 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import contextlib
 import math
 import pathlib
 import signal
@@ -49,6 +50,7 @@ from experiments.runs import (
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
 from experiments.train_step import TrainState, make_state, make_train_step
+from model.pretrained import PARTS
 from model.resnet import BACKBONES
 
 CONFIG = define_config("experiments/base.py:shapes")
@@ -59,12 +61,6 @@ STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", strategies.NAMES, "Where to compute; auto takes what is there."
 )
 TPU = flags.DEFINE_string("tpu", None, "A TPU's name or address; `local` on its own machine.")
-REMATERIALISE = flags.DEFINE_bool(
-    "rematerialise", False, "Computes the backbone's units twice, to keep less in memory; slower."
-)
-JIT_COMPILE = flags.DEFINE_bool(
-    "jit_compile", False, "Compiles the step with XLA, on one device; a TPU always does."
-)
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
 )
@@ -89,8 +85,8 @@ class Preempted(BaseException):
     """SIGTERM came, as when a cluster takes a machine back."""
 
 
-def check_config(config: ml_collections.ConfigDict, *, warn: bool = True) -> None:
-    """Raises ValueError for a value that cannot be; warns of a batch too small for batch norm."""
+def check_config(config: ml_collections.ConfigDict, *, num_replicas: int = 1) -> None:
+    """Raises ValueError for a value that cannot be."""
     for group, field in (
         (config, "steps"),
         (config, "eval_every"),
@@ -100,10 +96,30 @@ def check_config(config: ml_collections.ConfigDict, *, warn: bool = True) -> Non
     ):
         if group[field] < 1:
             raise ValueError(f"{field} is {group[field]}; it must be at least 1.")
+    if not 0 < config.learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {config.learning_rate}; it must be over 0.")
+    if config.train_data.batch_size % num_replicas:
+        raise ValueError(
+            f"A batch of {config.train_data.batch_size} cannot be shared equally by {num_replicas} "
+            "devices; choose another --config.train_data.batch_size."
+        )
+    if config.freeze_batch_norm and not config.init_from.path:
+        raise ValueError(
+            "freeze_batch_norm keeps batch norm as it is, and in random weights it has seen no "
+            "image: name trained ones with --config.init_from.path."
+        )
+    if config.init_from.part not in PARTS:
+        raise ValueError(
+            f"No init_from.part {config.init_from.part!r}; there are {', '.join(PARTS)}."
+        )
     if config.precision not in PRECISIONS:
         raise ValueError(f"No precision {config.precision!r}; there are {', '.join(PRECISIONS)}.")
+
+
+def warn_of_few_images(config: ml_collections.ConfigDict) -> None:
+    """Prints a warning where a batch is too small for batch norm, and why it is."""
     batch_size = config.train_data.batch_size
-    if warn and batch_size < FEW_IMAGES and not config.freeze_batch_norm:
+    if batch_size < FEW_IMAGES and not config.freeze_batch_norm:
         print(
             f"warning: batch norm takes its statistics from the {batch_size} images of a batch (of "
             "all devices together), which is few: in Table 9 a batch of 4 ends 13 mIoU below one "
@@ -118,20 +134,19 @@ def train(
     workdir: pathlib.Path,
     data_dir: str | None = None,
     strategy: tf.distribute.Strategy | None = None,
-    *,
-    rematerialise: bool = False,
-    jit_compile: bool = False,
 ) -> None:
     """Trains a config in workdir, from its newest checkpoint on, and evaluates it.
 
     strategy: one device if None. Where there are several workers each calls this; one of them, the
     chief, writes and evaluates. Raises ValueError, FileNotFoundError or FileExistsError, before
     workdir is touched, for a config that cannot be run there; KeyboardInterrupt after Ctrl-C, and
-    Preempted after SIGTERM, when the steps are saved; ConnectionError where another worker stops.
+    Preempted after SIGTERM, when the steps are saved; one of WORKER_GONE where another one stops.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
-    check_config(config, warn=chief)
+    check_config(config, num_replicas=strategy.num_replicas_in_sync)
+    if chief:
+        warn_of_few_images(config)
     keras.utils.set_random_seed(config.seed)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
@@ -145,8 +160,8 @@ def train(
         state,
         strategy,
         upsample_logits=config.upsample_logits,
-        rematerialise=rematerialise,
-        jit_compile=jit_compile,
+        rematerialise=config.rematerialise,
+        jit_compile=config.jit_compile,
     )
     if chief:
         evaluation = Evaluation(
@@ -158,7 +173,7 @@ def train(
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)
     checkpoint = state.checkpoint()
-    if restore_newest(checkpoint, workdir):
+    if restore_newest(checkpoint, workdir) is not None:
         print(f"{workdir} goes on from step {state.steps_taken()}.", flush=True)
     first_step = state.steps_taken()
     if not all_workers_have(first_step, strategy):
@@ -173,22 +188,15 @@ def train(
     try:
         fit(train_step, state, batches, config.steps, records)
     except FloatingPointError as error:
-        message = f"The loss of step {error.args[0]} is no number; the chief names its images."
+        message = f"Step {error.args[0]} gave no numbers; the chief names its images."
         if chief:
             message = not_a_number(builder, config, workdir, *error.args)
         raise ValueError(message) from error
-    except WORKER_GONE as error:
-        if signal.alarm(0):  # SIGTERM came, and the chief has saved.
-            raise Preempted from error
-        raise ConnectionError(
-            f"Another worker of this run stopped, or cannot be reached, after step "
-            f"{state.steps_taken()}. Give all of them their command again: they go on from the "
-            "newest checkpoint."
-        ) from error
     except (KeyboardInterrupt, Preempted):
         # A step is one call into TensorFlow, which an interrupt cannot cut in two.
         if chief:
-            records.save(state.steps_taken())
+            with contextlib.suppress(FloatingPointError):
+                records.save(state.steps_taken())
         raise
     if chief:
         print(report(records.finish(state.steps_taken())))
@@ -228,12 +236,17 @@ def fit(
     steps: int,
     records: Records | None,
 ) -> None:
-    """Takes the steps that are left. Raises FloatingPointError(step) where a loss is no number."""
+    """Takes the steps that are left.
+
+    Raises FloatingPointError(step) where a step's loss, gradient or weights are no numbers. A
+    gradient may be infinite where the loss is scaled: the optimizer leaves that step out.
+    """
+    scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
     iterator = iter(batches)
     for step in range(state.steps_taken() + 1, steps + 1):
         learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
         values = [float(value) for value in train_step(*next(iterator))]
-        if not math.isfinite(values[0]):
+        if not all(map(math.isfinite, values[:2] if scaled else values)):
             raise FloatingPointError(step)
         if records:
             records.note(step, learning_rate, values)
@@ -245,7 +258,7 @@ def not_a_number(
     workdir: pathlib.Path,
     step: int,
 ) -> str:
-    """A step whose loss is no number -> what to say; its batch is in a file of workdir then."""
+    """A step that gave no numbers -> what to say; its batch is in a file of workdir then."""
     batches = distributed_batches(builder, config, tf.distribute.get_strategy(), step - 1)
     images, labels = next(iter(batches))
     ids = batch_ids(
@@ -261,14 +274,18 @@ def not_a_number(
     np.savez_compressed(file, images=images, labels=labels, ids=ids)
     saved = tf.train.latest_checkpoint(workdir / "checkpoints")
     return (
-        f"The loss of step {step} is no number. Its batch is in {file}: {', '.join(ids)}. The "
-        f"newest checkpoint is of before: {saved or 'none yet'}. A lower --config.learning_rate is "
-        "the usual cure; if it is always these images, look at them."
+        f"The loss of step {step}, its gradient or the weights it left are no numbers. Its batch "
+        f"is in {file}: {', '.join(ids)}. The newest checkpoint is of before: "
+        f"{saved or 'none yet'}; from there the same command takes the same steps again. A lower "
+        "--config.learning_rate in another --workdir is the usual cure; if it is always these "
+        "images, look at them."
     )
 
 
 def main(_) -> None:
     config = CONFIG.value
+    if config.model.atrous_rates == (None,):  # What a flag makes of None.
+        config.model.atrous_rates = None
     workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
     strategy = make_strategy(STRATEGY.value, TPU.value)
     if DETERMINISTIC.value:
@@ -276,14 +293,7 @@ def main(_) -> None:
     signal.signal(signal.SIGTERM, _preempt if is_chief(strategy) else _wait_for_chief)
     start = time.monotonic()
     try:
-        train(
-            config,
-            workdir,
-            DATA_DIR.value,
-            strategy,
-            rematerialise=REMATERIALISE.value,
-            jit_compile=JIT_COMPILE.value,
-        )
+        train(config, workdir, DATA_DIR.value, strategy)
     except (KeyboardInterrupt, Preempted) as stopped:
         saved = tf.train.latest_checkpoint(workdir / "checkpoints")
         print(
@@ -292,6 +302,13 @@ def main(_) -> None:
         )
         # The input's threads still run; on the ordinary way out they crash.
         os._exit(PREEMPTED if isinstance(stopped, Preempted) else INTERRUPTED)
+    except WORKER_GONE as error:
+        if signal.alarm(0):  # SIGTERM came, and the chief has saved.
+            os._exit(PREEMPTED)
+        raise ConnectionError(
+            "Another worker of this run stopped, or cannot be reached. If it says why, mend that; "
+            "then give all of them their command again: they go on from the newest checkpoint."
+        ) from error
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
 
 
@@ -301,7 +318,8 @@ def _preempt(*_):
 
 def _wait_for_chief(*_):
     """Takes part in steps until the chief, which is told to stop too, has saved them and left."""
-    signal.alarm(SECONDS_FOR_CHIEF)  # Ends the process.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(PREEMPTED))
+    signal.alarm(SECONDS_FOR_CHIEF)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ from experiments.train_step import make_state, make_train_step
 
 ROUNDS = 5
 STEPS = 2  # In each round.
-CONTENDERS = {  # Fields of the config, and options of make_train_step.
-    "float32": ({}, {}),
-    "rematerialised": ({}, {"rematerialise": True}),
-    "mixed_bfloat16": ({"precision": "mixed_bfloat16"}, {}),
-    "XLA": ({}, {"jit_compile": True}),
+CONTENDERS = {  # What each has in its config.
+    "float32": {},
+    "rematerialise": {"rematerialise": True},
+    "mixed_bfloat16": {"precision": "mixed_bfloat16"},
+    "jit_compile": {"jit_compile": True},
 }
 
 
@@ -43,12 +43,16 @@ def contend(contender: str, arguments: argparse.Namespace) -> None:
 
     After the last line it prints the peak of the process's memory in MB.
     """
-    overrides, options = CONTENDERS[contender]
     config = get_config()
-    config.update_from_flattened_dict(overrides)
+    config.update(CONTENDERS[contender])
     config.model.backbone = arguments.backbone
     config.model.output_stride = arguments.output_stride
-    train_step = make_train_step(make_state(config), tf.distribute.get_strategy(), **options)
+    train_step = make_train_step(
+        make_state(config),
+        tf.distribute.get_strategy(),
+        rematerialise=config.rematerialise,
+        jit_compile=config.jit_compile,
+    )
     rng = np.random.default_rng(0)
     size = (arguments.batch_size, arguments.crop_size, arguments.crop_size)
     images = tf.constant(rng.integers(0, 256, (*size, 3), np.uint8))

@@ -107,7 +107,8 @@ class Records:
             self._progress.show(step, f"{details} | {speed:.1f} images/s")
         last = step == self.config.steps
         if step % STEPS_BETWEEN_LOGS == 0 or last:
-            loss, regularisation, norm = np.mean(self._values, axis=0)
+            taken = np.array(self._values)
+            loss, regularisation, norm = taken[np.isfinite(taken).all(1)].mean(0)
             speed = batch_size * len(self._values) / (time.monotonic() - self._logged_at)
             values = (loss, regularisation, learning_rate, norm, speed)
             self._log.write(step, values)
@@ -125,7 +126,13 @@ class Records:
         return 0 < step < self.config.steps and step % self.config.eval_every == 0
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint; the last three are kept."""
+        """Writes a checkpoint; the last three are kept.
+
+        Raises FloatingPointError(step) in place of saving weights that are no numbers, or so large
+        that their squares are none.
+        """
+        if not np.isfinite(float(tf.add_n(self._model.losses))):
+            raise FloatingPointError(step)
         self._checkpoints.save(step)
         self._saved_at = time.monotonic()
 

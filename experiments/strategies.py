@@ -1,5 +1,6 @@
 """Where a run computes: on one device, on several, or on several machines."""
 
+import json
 import os
 
 import tensorflow as tf
@@ -16,6 +17,8 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     """
     if name not in NAMES:
         raise ValueError(f"No strategy {name!r}; there are {', '.join(NAMES)}.")
+    if tpu and name not in ("auto", "tpu"):
+        raise ValueError(f"--tpu is for --strategy=tpu, not {name}.")
     if name == "auto":
         name = "tpu" if tpu else _what_is_there()
     if name == "tpu":
@@ -29,7 +32,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
 
 
 def _what_is_there():
-    if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+    if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return "multi_worker"
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return "mirrored"
@@ -39,9 +42,13 @@ def _what_is_there():
 def _multi_worker_strategy():
     """Every machine runs the same command; TF_CONFIG or Slurm tells them of each other."""
     if "TF_CONFIG" in os.environ:
+        try:
+            json.loads(os.environ["TF_CONFIG"])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"TF_CONFIG is no JSON: {error}") from error
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if "SLURM_NTASKS" not in os.environ:
-        raise ValueError("multi_worker needs TF_CONFIG, or a Slurm job; neither is there.")
+    if "SLURM_PROCID" not in os.environ:
+        raise ValueError("multi_worker needs TF_CONFIG, or a Slurm job's srun; neither is there.")
     return tf.distribute.MultiWorkerMirroredStrategy(
         cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
     )
@@ -51,11 +58,17 @@ def _tpu_strategy(tpu):
     """tpu: a name or address, or `local` for that of the machine this runs on."""
     if not tpu:
         raise ValueError("tpu needs to know which: --tpu=NAME, or --tpu=local on its own machine.")
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
-    if tpu != "local":
-        tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
-    return tf.distribute.TPUStrategy(resolver)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
+        if tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"No TPU {tpu!r} is to be had: {str(error).splitlines()[0][:200]} Is TensorFlow that "
+            "of requirements-tpu.txt, and this its machine?"
+        ) from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

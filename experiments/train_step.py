@@ -108,7 +108,7 @@ def make_train_step(
         return loss, regularisation, norm
 
     if jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ValueError("--jit_compile is for one device; on a TPU the step is compiled anyway.")
+        raise ValueError("jit_compile is for one device; on a TPU the step is compiled anyway.")
     compiled = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
 
     @tf.function

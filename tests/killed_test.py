@@ -56,7 +56,9 @@ def test_five_kills_at_random_moments_change_no_bit(shapes_dir, tmp_path):
         before, process = newest_change(killed), start(killed, shapes_dir)
         while newest_change(killed) == before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 2))  # Within the steps, an evaluation or a checkpoint.
+        wait = random.uniform(0, 2)  # Within the steps, an evaluation or a checkpoint.
+        print(f"killed {wait:.3f} s after a checkpoint")
+        time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "It ended before it was killed."

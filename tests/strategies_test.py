@@ -194,7 +194,24 @@ def test_an_unknown_strategy_lists_those_there_are():
 
 
 def test_workers_need_to_know_of_each_other(monkeypatch):
-    for name in ("TF_CONFIG", "SLURM_NTASKS"):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="multi_worker needs TF_CONFIG, or a Slurm job"):
         make_strategy("multi_worker")
+
+
+def test_mistakes_about_where_to_compute_are_named(monkeypatch):
+    with pytest.raises(ValueError, match="which: --tpu=NAME"):
+        make_strategy("tpu")
+    with pytest.raises(ValueError, match="--tpu is for --strategy=tpu, not one_device"):
+        make_strategy("one_device", "local")
+    monkeypatch.setenv("TF_CONFIG", "{bad")
+    with pytest.raises(ValueError, match="TF_CONFIG is no JSON"):
+        make_strategy()
+
+
+def test_a_slurm_allocation_without_srun_is_one_device(monkeypatch):
+    """Its variables are there, but nobody started other tasks."""
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert make_strategy().num_replicas_in_sync == 1

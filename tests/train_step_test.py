@@ -12,6 +12,7 @@ import train
 from experiments.runs import build_model
 from experiments.train_step import TrainState, make_optimizer, make_state, make_train_step
 from model.layers import ResizeBilinear, conv_bn, kernel_decay
+from model.resnet import BACKBONES
 from tests.train_test import SMALL, small_config
 
 
@@ -213,6 +214,24 @@ def test_what_is_rematerialised_is_the_same(overrides):
         np.testing.assert_allclose(others[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_what_is_rematerialised_is_computed_twice():
+    """Three convolutions or more of each unit."""
+    convolutions = []
+    for rematerialise in (False, True):
+        _, train_step = trained_by(small_config(**CASCADE), rematerialise=rematerialise)
+        graph = train_step.get_concrete_function(*one_batch()).graph
+        convolutions.append(count(graph, "Conv2D"))
+    units = sum(BACKBONES["resnet_tiny"].num_units)
+    assert convolutions[1] - convolutions[0] >= 3 * units
+
+
+def count(graph, kind):
+    """Operations of a kind in a graph and in the functions that it calls."""
+    functions = graph.as_graph_def().library.function
+    nodes = [node for function in functions for node in function.node_def]
+    return sum(node.op == kind for node in [*graph.as_graph_def().node, *nodes])
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains_float32_weights(precision):
     """Batch norm's statistics, the logits, the loss and the weights stay in float32."""
@@ -256,8 +275,13 @@ def test_xla_is_for_one_device(trained):
 
 
 def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):
-    train.check_config(small_config())
+    train.warn_of_few_images(small_config())
     assert "Table 9" in capsys.readouterr().out
-    train.check_config(small_config(freeze_batch_norm=True))
-    train.check_config(small_config(**{"train_data.batch_size": 8}))
+    train.warn_of_few_images(small_config(freeze_batch_norm=True))
+    train.warn_of_few_images(small_config(**{"train_data.batch_size": 8}))
     assert capsys.readouterr().out == ""
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="batch of 4 cannot be shared equally by 3 devices"):
+        train.check_config(small_config(), num_replicas=3)

@@ -15,7 +15,7 @@ from data.build import build
 from data.folder import ClassesProposed
 from experiments import base, records
 from experiments.evaluation import Evaluation
-from experiments.runs import build_model, read_weights
+from experiments.runs import build_model, load_weights, read_weights
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
 
@@ -105,6 +105,11 @@ def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
         {"eval_every": 0},
         {"train_data.split": "trainaug"},
         {"eval_data.split": "test"},
+        {"learning_rate": -1.0},
+        {"precision": "half"},
+        {"freeze_batch_norm": True},
+        {"init_from.part": "head"},
+        {"train_data.hard_class_factor": 0},
     ):
         with pytest.raises(ValueError):
             train.train(small_config(**overrides), tmp_path / "run", str(shapes_dir))
@@ -122,6 +127,8 @@ def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, 
     train.train(config, tmp_path, str(shapes_dir))
     whole = checkpoint_of(tmp_path)
     damage_newest(tmp_path)
+    assert load_weights(build_model(config), tmp_path) == 1
+    assert "ckpt-2 is damaged" in capsys.readouterr().out
     train.train(config, tmp_path, str(shapes_dir))
     said = capsys.readouterr().out
     assert "warning: " in said and "ckpt-2 is damaged" in said and "goes on from step 1" in said
@@ -132,6 +139,20 @@ def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, 
         file.unlink()
     with pytest.raises(ValueError, match="is damaged or of another model"):
         train.train(config, tmp_path, str(shapes_dir))
+
+
+@pytest.mark.parametrize("lost", ["removed", "emptied"])
+def test_checkpoints_are_found_without_the_file_that_lists_them(shapes_dir, tmp_path, lost, capsys):
+    train.train(small_config(steps=2), tmp_path, str(shapes_dir))
+    whole, listed = checkpoint_of(tmp_path), tmp_path / "checkpoints" / "checkpoint"
+    listed.unlink()
+    if lost == "emptied":
+        listed.touch()
+    assert load_weights(build_model(small_config()), tmp_path) == 2
+    train.train(small_config(steps=2), tmp_path, str(shapes_dir))
+    assert "goes on from step 2" in capsys.readouterr().out
+    for name, value in checkpoint_of(tmp_path).items():
+        np.testing.assert_array_equal(value, whole[name], err_msg=name)
 
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(shapes_dir, tmp_path, monkeypatch):
@@ -180,7 +201,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
         return step
 
     monkeypatch.setattr(train, "make_train_step", make)
-    with pytest.raises(ValueError, match="The loss of step 3 is no number.*ckpt-2"):
+    with pytest.raises(ValueError, match="The loss of step 3, its .*no numbers.*ckpt-2"):
         train.train(small_config(eval_every=1), tmp_path, str(shapes_dir))
     batch = np.load(tmp_path / "not_a_number_step3.npz")
     np.testing.assert_array_equal(batch["images"], seen[2])
@@ -193,7 +214,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
 
 
 def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
-    """From its newest weights; those of another number of classes without the logits."""
+    """From its newest weights, once: then it goes on."""
     first, second = tmp_path / "first", tmp_path / "second"
     train.train(small_config(steps=1), first, str(shapes_dir))
     start = {"steps": 1, "learning_rate": 1e-9, "init_from.path": str(first)}
@@ -212,6 +233,15 @@ def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
         start["init_from.path"] = str(tmp_path / "nowhere")
         train.train(small_config(**start), tmp_path / "third", str(shapes_dir))
     assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize("learning_rate, steps", [(1e30, 5), (1e30, 1)])
+def test_weights_that_are_no_numbers_are_not_saved(shapes_dir, tmp_path, learning_rate, steps):
+    """Nothing is patched: one update ruins them, be it the first of five or the last."""
+    config = small_config(steps=steps, eval_every=1, learning_rate=learning_rate)
+    with pytest.raises(ValueError, match="The loss of step 1, .*or the weights.*none yet"):
+        train.train(config, tmp_path, str(shapes_dir))
+    assert (tmp_path / "not_a_number_step1.npz").exists()
 
 
 def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
