@@ -1,10 +1,13 @@
-r"""Scores a run on a whole split: mIoU and the IoU of each class, from one confusion matrix.
+r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix per image gives.
 
     python eval.py --run=runs/shapes/base                       as it was scored in training
     python eval.py --run=runs/shapes/base --output_stride=8     the same weights, denser features
+    python eval.py --run=runs/base --output_stride=8 --scales=0.5,0.75,1,1.25,1.5,1.75 --flip
+                                                                the last row of Table 4 and 6
 
-It writes a JSON and a PNG (image, label and prediction) into the run's folder: eval.json and
-eval.png, or eval_SPLIT_osN.json and .png where the split or output_stride is not the run's own.
+It writes into the run's folder a JSON (scores and the protocol they belong to), an npz (the pixel
+counts of each image), and a PNG (images, labels and predictions): eval.json and so on, or
+eval_SPLIT_osN_ms_flip.json where the split or the inference is not the run's own.
 """
 
 import os
@@ -22,26 +25,51 @@ from experiments.runs import load_weights, read_config
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
-OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 SPLIT = flags.DEFINE_string("split", None, "The run's own if not given: val, say.")
+OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
+SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
+FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 
 
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
-    own = (config.eval_data.split, config.eval.output_stride)
-    split = own[0] if SPLIT.value is None else SPLIT.value
-    output_stride = own[1] if OUTPUT_STRIDE.value is None else OUTPUT_STRIDE.value
-    evaluation = Evaluation(
-        config, split=split, output_stride=output_stride, data_dir=DATA_DIR.value
-    )
+    own = {"split": config.eval_data.split, **config.eval}
+    asked = {
+        "split": SPLIT.value,
+        "output_stride": OUTPUT_STRIDE.value,
+        "scales": SCALES.value and tuple(map(positive, SCALES.value)),
+        "flip": FLIP.value,
+    }
+    how = {**own, **{name: value for name, value in asked.items() if value is not None}}
+    how["scales"] = tuple(how["scales"])
+    evaluation = Evaluation(config, **how, data_dir=DATA_DIR.value)
     step = load_weights(evaluation.model, run)
     result = evaluation.score(step)
-    name = "eval" if (split, output_stride) == own else f"eval_{split}_os{output_stride}"
+    name = "eval" if how == {**own, "scales": tuple(own["scales"])} else file_name(**how)
     evaluation.write(run, name, result)
     print(report(result))
-    print(f"{run}, step {step}, {split}, output_stride {output_stride} -> {run / name}.json")
+    print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in how.items())}")
+    print(f"-> {run / name}.json")
+
+
+def positive(scale: str) -> float:
+    """A scale as text -> its value. Raises ValueError where it is no positive number."""
+    try:
+        if float(scale) > 0:
+            return float(scale)
+    except ValueError:
+        pass
+    raise ValueError(f"--scales: {scale!r} is no positive number.")
+
+
+def file_name(*, split: str, output_stride: int, scales: tuple[float, ...], flip: bool) -> str:
+    """How a run was scored -> the name of the files that say so, without a suffix."""
+    name = f"eval_{split}_os{output_stride}"
+    if scales != (1.0,):
+        name += "_ms" + "_".join(f"{scale:g}" for scale in scales)
+    return name + ("_flip" if flip else "")
 
 
 if __name__ == "__main__":

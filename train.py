@@ -165,10 +165,7 @@ def train(
     )
     if chief:
         evaluation = Evaluation(
-            config,
-            split=config.eval_data.split,
-            output_stride=config.eval.output_stride,
-            data_dir=data_dir,
+            config, split=config.eval_data.split, **config.eval, data_dir=data_dir
         )
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)

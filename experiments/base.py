@@ -153,7 +153,7 @@ def paper_config() -> ml_collections.ConfigDict:
         hard_class_factor=1,  # Times that an image of them is in an epoch: bootstrapping.
     )
     config.eval_data = dict(dataset="voc2012", split="val")
-    config.eval = dict(output_stride=16)
+    config.eval = dict(output_stride=16, scales=(1.0,), flip=False)
     return config.lock()  # Before any override: a misspelt one must fail.
 
 

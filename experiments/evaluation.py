@@ -1,7 +1,10 @@
 """A run's model on a whole split: one confusion matrix, a table, a JSON and a picture."""
 
+import hashlib
+import json
 import pathlib
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,16 +20,31 @@ from data.pipeline import eval_examples
 from data.progress import track
 from experiments.runs import build_model
 from experiments.terminal import table
-from model.evaluate import evaluate
+from model.boundary import TRIMAP_WIDTHS
+from model.evaluate import Counts, evaluate
 from model.inference import class_ids, class_probabilities
-from model.metrics import iou_per_class, mean_iou
+from model.metrics import (
+    frequency_weighted_iou,
+    interval,
+    iou_per_class,
+    mean_accuracy,
+    mean_iou,
+    pixel_accuracy,
+    resampled_mean_ious,
+)
 from model.resnet import BACKBONES
 
+EVALUATOR_VERSION = 1  # One more where the same weights and images would score otherwise.
 NUM_PICTURED = 6  # Images in the picture, spread over the split.
 
 
 def predictor(
-    model: keras.Model, *, backbone: str, output_stride: int
+    model: keras.Model,
+    *,
+    backbone: str,
+    output_stride: int,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """A model at output_stride -> a compiled [B, H, W, 3] uint8 images -> [B, H, W] class ids."""
 
@@ -37,6 +55,8 @@ def predictor(
             images,
             output_stride=output_stride,
             mean_pixel=BACKBONES[backbone].mean_pixel,
+            scales=scales,
+            flip=flip,
         )
         return class_ids(probabilities)
 
@@ -44,7 +64,7 @@ def predictor(
 
 
 class Evaluation:
-    """How a run is scored: a split, an output_stride, and a model at it, to be given weights.
+    """How a run is scored: on which split, and how; with a model that is to be given weights.
 
     Raises ValueError or FileNotFoundError where the data set, the split or the output_stride is
     not to be had.
@@ -56,9 +76,12 @@ class Evaluation:
         *,
         split: str,
         output_stride: int,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
         data_dir: str | None = None,
     ):
-        self.config, self.split, self.output_stride = config, split, output_stride
+        self.config, self.split = config, split
+        self.inference = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
         self.builder = open_dataset(config.eval_data.dataset, data_dir)
         self.class_names = self.builder.info.metadata["class_names"]
         if config.model.num_classes != len(self.class_names):
@@ -69,42 +92,50 @@ class Evaluation:
         self.examples = eval_examples(self.builder, split)
         self.num_images = self.builder.info.splits[split].num_examples
         self.model = build_model(config, output_stride=output_stride)
-        self.predict = predictor(
-            self.model, backbone=config.model.backbone, output_stride=output_stride
-        )
+        self.predict = predictor(self.model, backbone=config.model.backbone, **self.inference)
 
     def score(self, step: int) -> dict[str, Any]:
         """Scores all images of the split -> what eval.json holds; fractions, not percents.
 
         step: of the weights that the model was given. A class that is neither in a label nor in a
-        prediction has the IoU null, and no part in the mean.
+        prediction has the IoU null, and no part in the mean. The counts it is all made of stay in
+        self.counts.
         """
-        confusion = evaluate(
+        self.counts = evaluate(
             self.predict,
             track(self.examples.as_numpy_iterator(), f"evaluating {self.split}", self.num_images),
             num_images=self.num_images,
             num_classes=len(self.class_names),
             ignore_label=IGNORE_LABEL,
         )
+        confusion = self.counts.confusions.sum(0)
         if not confusion.any():
             raise ValueError(
                 f"{self.split} of {self.builder.info.full_name} has no labels: all its pixels are "
                 f"{IGNORE_LABEL}. It can be predicted, not scored."
             )
-        iou = [None if np.isnan(value) else float(value) for value in iou_per_class(confusion)]
         return {
-            "miou": mean_iou(confusion),
-            "iou_per_class": dict(zip(self.class_names, iou, strict=True)),
+            **scores(self.counts, self.class_names),
             "num_images": self.num_images,
-            "protocol": {
-                "dataset": self.builder.info.full_name,
-                "split": self.split,
-                "output_stride": self.output_stride,
-            },
+            "protocol": self.protocol(self.counts.ids),
             "step": step,
             "config": self.config.to_dict(),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         }
+
+    def protocol(self, ids: Sequence[str]) -> dict[str, Any]:
+        """The ids of the images scored -> all that numbers must share to stand side by side."""
+        protocol = {
+            "dataset": self.builder.info.full_name,
+            "split": self.split,
+            "ids_sha256": hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest(),
+            "label": "the data set's own, at its own size; 255 not scored",
+            "padding": "mean pixel, bottom and right, to a multiple of output_stride, plus 1",
+            **self.inference,
+            "evaluator": EVALUATOR_VERSION,
+        }
+        text = json.dumps(protocol, sort_keys=True)
+        return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
     def examples_pictured(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """A few examples, spread over the split: id, image, label, prediction."""
@@ -124,11 +155,54 @@ class Evaluation:
         return pictures
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
-        """Writes NAME.json and NAME.png: image, label and prediction of a few images."""
+        """Writes NAME.json, NAME.npz (the counts) and NAME.png: a few images and predictions."""
         write_json(folder / f"{name}.json", result)
+        write_counts(folder / f"{name}.npz", self.counts)
         palette = self.builder.info.metadata["palette"]
         pictured = list(self.examples_pictured())
         side_by_side(folder / f"{name}.png", pictured, self.class_names, palette)
+
+
+def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
+    """The counts of a split -> every score that is made of them, by name; null where undefined."""
+    confusion = counts.confusions.sum(0)
+    boundary = counts.boundary[:, 0] / np.maximum(counts.boundary[:, 1], 1)
+    boundary = np.where(counts.boundary[:, 1] > 0, boundary, np.nan)
+    return {
+        "miou": mean_iou(confusion),
+        "miou_interval": interval(resampled_mean_ious(counts.confusions)),
+        "iou_per_class": _by_name(class_names, iou_per_class(confusion)),
+        "pixel_accuracy": pixel_accuracy(confusion),
+        "mean_accuracy": mean_accuracy(confusion),
+        "frequency_weighted_iou": frequency_weighted_iou(confusion),
+        "trimap_miou": _by_name(map(str, TRIMAP_WIDTHS), [mean_iou(c) for c in counts.trimap]),
+        "boundary_iou": float(np.nanmean(boundary)),
+        "boundary_iou_per_class": _by_name(class_names, boundary),
+    }
+
+
+def write_counts(file: pathlib.Path, counts: Counts) -> None:
+    """Writes the counts of a split, one confusion matrix per image: beside the file, then renamed."""
+    beside = file.with_name(f".{file.name}")
+    with beside.open("wb") as opened:
+        np.savez_compressed(opened, **counts._asdict())
+    beside.replace(file)
+
+
+def read_counts(file: pathlib.Path) -> Counts:
+    """What write_counts wrote. Raises ValueError where it is damaged."""
+    try:
+        with np.load(file) as counts:
+            return Counts(**{**counts, "ids": counts["ids"].tolist()})
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged: {error}. Evaluate the run again.") from error
+
+
+def _by_name(names, values):
+    return {
+        name: None if np.isnan(value) else float(value)
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 def report(result: dict[str, Any]) -> str:

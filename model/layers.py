@@ -64,13 +64,18 @@ class ResizeBilinear(layers.Layer):
     """
 
     def call(self, x, like):
-        rows = interpolation(ops.shape(x)[1], ops.shape(like)[1])
-        columns = interpolation(ops.shape(x)[2], ops.shape(like)[2])
-        x = ops.einsum("Hh,bhwc->bHwc", ops.cast(rows, x.dtype), x)
-        return ops.einsum("Ww,bHwc->bHWc", ops.cast(columns, x.dtype), x)
+        return resize_bilinear(x, ops.shape(like)[1:3])
 
     def compute_output_shape(self, x_shape, like_shape):
         return (*like_shape[:3], x_shape[3])
+
+
+def resize_bilinear(x: KerasTensor, size: tuple[int, int]) -> KerasTensor:
+    """Resizes with corners aligned: [B, h, w, C] -> [B, *size, C]."""
+    rows = interpolation(ops.shape(x)[1], size[0])
+    columns = interpolation(ops.shape(x)[2], size[1])
+    x = ops.einsum("Hh,bhwc->bHwc", ops.cast(rows, x.dtype), x)
+    return ops.einsum("Ww,bHwc->bHWc", ops.cast(columns, x.dtype), x)
 
 
 def interpolation(size, new_size):

@@ -43,3 +43,42 @@ def mean_iou(confusion: np.ndarray) -> float:
     iou = iou_per_class(confusion)
     seen = ~np.isnan(iou)
     return float(iou[seen].mean()) if seen.any() else float("nan")
+
+
+def pixel_accuracy(confusion: np.ndarray) -> float:
+    """[C, C] pixel counts -> the fraction of pixels whose class is right; NaN for none."""
+    return float(np.diag(confusion).sum() / confusion.sum()) if confusion.any() else float("nan")
+
+
+def mean_accuracy(confusion: np.ndarray) -> float:
+    """[C, C] pixel counts -> the mean over labelled classes of the fraction that is right."""
+    labelled = confusion.sum(1)
+    right = np.diag(confusion)[labelled > 0] / labelled[labelled > 0]
+    return float(right.mean()) if right.size else float("nan")
+
+
+def frequency_weighted_iou(confusion: np.ndarray) -> float:
+    """[C, C] pixel counts -> IoU, weighted by the classes' share of the labelled pixels."""
+    if not confusion.any():
+        return float("nan")
+    return float(np.nansum(iou_per_class(confusion) * confusion.sum(1)) / confusion.sum())
+
+
+def resampled_mean_ious(
+    confusions: np.ndarray, *, samples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """[N, C, C] pixel counts of N images -> [samples] mIoU of N images drawn with replacement.
+
+    Two runs over the same images are drawn alike, with the same seed: differences are paired.
+    Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    """
+    n, c, _ = confusions.shape
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
+    drawn = (times @ confusions.reshape(n, c * c)).reshape(samples, c, c)
+    return np.array([mean_iou(confusion) for confusion in drawn])
+
+
+def interval(values: np.ndarray, coverage: float = 0.95) -> tuple[float, float]:
+    """Resampled values -> the bounds between which the middle `coverage` of them lie."""
+    low, high = np.nanquantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
