@@ -182,7 +182,7 @@ def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def write_counts(file: pathlib.Path, counts: Counts) -> None:
-    """Writes the counts of a split, one confusion matrix per image: beside the file, then renamed."""
+    """Writes the counts of a split: beside the file, then renamed."""
     beside = file.with_name(f".{file.name}")
     with beside.open("wb") as opened:
         np.savez_compressed(opened, **counts._asdict())
@@ -206,9 +206,32 @@ def _by_name(names, values):
 
 
 def report(result: dict[str, Any]) -> str:
-    """What Evaluation.score gives -> a table of percents, the mean last."""
+    """What Evaluation.score gives -> a table of percents, the means last."""
+
+    def percent(value):
+        return "-" if value is None else f"{100 * value:.2f}"
+
     rows = [
-        [name, "-" if iou is None else f"{100 * iou:.2f}"]
+        [name, percent(iou), percent(result["boundary_iou_per_class"][name])]
         for name, iou in result["iou_per_class"].items()
     ]
-    return table([["class", "IoU %"], *rows, ["mIoU", f"{100 * result['miou']:.2f}"]])
+    low, high = map(percent, result["miou_interval"])
+    means = [
+        ["pixel accuracy", percent(result["pixel_accuracy"])],
+        ["mean accuracy", percent(result["mean_accuracy"])],
+        ["frequency-weighted IoU", percent(result["frequency_weighted_iou"])],
+        ["mean boundary IoU", percent(result["boundary_iou"])],
+        *(
+            [f"mIoU within {width} pixels of a boundary", percent(miou)]
+            for width, miou in result["trimap_miou"].items()
+        ),
+        ["mIoU", percent(result["miou"])],
+    ]
+    return "\n".join(
+        [
+            table([["class", "IoU %", "boundary IoU %"], *rows]),
+            "",
+            table([["over all", "%"], *means]),
+            f"95 % interval of mIoU over images: {low} to {high}",
+        ]
+    )

@@ -58,15 +58,13 @@ def boundary_counts(
 
     A class's band is what of its mask lies within 2 % of the image's diagonal of the mask's edge;
     the quotient of the sums over all images is its boundary IoU. Pixels of ignore_label belong to
-    no band. Source: Cheng et al., "Boundary IoU", 2021.
+    no mask, whatever is predicted there. Source: Cheng et al., "Boundary IoU", 2021.
     """
     width = max(1, round(DIAGONAL_SHARE * np.hypot(*label.shape)))
     counts = np.zeros((num_classes, 2), np.int64)
-    valid = label != ignore_label
-    for k in np.union1d(np.unique(label), np.unique(prediction)):
-        if k == ignore_label:
-            continue
-        bands = [_band(mask == k, width) & valid for mask in (label, prediction)]
+    prediction = np.where(label == ignore_label, ignore_label, prediction)
+    for k in np.setdiff1d([label, prediction], ignore_label):
+        bands = [_band(ids == k, width) for ids in (label, prediction)]
         counts[k] = np.sum(bands[0] & bands[1]), np.sum(bands[0] | bands[1])
     return counts
 

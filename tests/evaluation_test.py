@@ -5,15 +5,17 @@ import pytest
 import tensorflow as tf
 
 from experiments import base
-from experiments.evaluation import Evaluation, report
+from experiments.evaluation import Evaluation, read_counts, report, write_counts
+from model.evaluate import Counts
 
 
-def evaluation_at(output_stride, shapes_dir):
+def evaluation_at(output_stride, shapes_dir, **inference):
     return Evaluation(
         base.get_config("shapes"),
         split="val",
         output_stride=output_stride,
         data_dir=str(shapes_dir),
+        **inference,
     )
 
 
@@ -39,8 +41,44 @@ def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
 
     perfect = score(lambda label: np.where(label == 255, 0, label))
     assert perfect["miou"] == 1 and perfect["num_images"] == 5 and perfect["step"] == 7
-    assert report(perfect).splitlines()[-1].split() == ["mIoU", "100.00"]
-    assert score(np.zeros_like)["miou"] < 0.2
+    assert report(perfect).splitlines()[-2].split() == ["mIoU", "100.00"]
+    assert perfect["miou_interval"] == (1, 1) and perfect["boundary_iou"] == 1
+    assert set(perfect["trimap_miou"].values()) == {1}
+    wrong = score(np.zeros_like)
+    assert wrong["miou"] < 0.2 and wrong["mean_accuracy"] < 0.2
+    low, high = wrong["miou_interval"]
+    assert low <= wrong["miou"] <= high
+
+
+def test_the_protocol_is_all_that_numbers_must_share(shapes_dir):
+    ids = ["b", "a"]
+    ours = evaluation_at(16, shapes_dir).protocol(ids)
+    assert ours == evaluation_at(16, shapes_dir).protocol(ids[::-1])
+    others = [
+        evaluation_at(8, shapes_dir).protocol(ids),
+        evaluation_at(16, shapes_dir, scales=(1, 1.5)).protocol(ids),
+        evaluation_at(16, shapes_dir, flip=True).protocol(ids),
+        evaluation_at(16, shapes_dir).protocol(["a"]),
+    ]
+    assert len({protocol["hash"] for protocol in (ours, *others)}) == 5
+
+
+def test_counts_are_read_back_as_they_were_written(tmp_path):
+    rng = np.random.default_rng(0)
+    counts = Counts(
+        ["2007_1", "b"],
+        rng.integers(0, 99, (2, 3, 3)),
+        rng.integers(0, 99, (10, 3, 3)),
+        rng.integers(0, 99, (3, 2)),
+    )
+    write_counts(tmp_path / "eval.npz", counts)
+    read = read_counts(tmp_path / "eval.npz")
+    assert read.ids == counts.ids
+    for ours, theirs in zip(counts[1:], read[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (tmp_path / "eval.npz").write_bytes((tmp_path / "eval.npz").read_bytes()[:200])
+    with pytest.raises(ValueError, match="eval.npz is damaged.*Evaluate the run again"):
+        read_counts(tmp_path / "eval.npz")
 
 
 def test_a_split_without_labels_is_not_scored(shapes_dir):

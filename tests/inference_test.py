@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from model.deeplabv3 import deeplabv3
 from model.evaluate import evaluate
-from model.inference import class_ids, class_probabilities, pad_to_stride
+from model.inference import SCALES, class_ids, class_probabilities, pad_to_stride, scaled_size
 
 MEAN = (10.0, 20.0, 30.0)
 
@@ -14,7 +15,7 @@ MEAN = (10.0, 20.0, 30.0)
 def coloured():
     """A model whose class is the strongest of three colours, at every pixel."""
     images = keras.Input((None, None, 3))
-    return keras.Model(images, keras.layers.Rescaling(0.1)(images))
+    return keras.Model(images, keras.layers.Rescaling(0.1, name="logits")(images))
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
@@ -45,11 +46,66 @@ def test_probabilities_are_of_the_image_and_sum_to_one(coloured, size):
     np.testing.assert_array_equal(np.take_along_axis(images, ids[..., None], -1)[..., 0], strongest)
 
 
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    model = deeplabv3("resnet_tiny", output_stride=8, num_classes=5)
+    model.get_layer("logits").kernel.assign(50 * model.get_layer("logits").kernel)
+    return model
+
+
+def images_of(size, number=2):
+    return np.random.default_rng(0).integers(0, 256, (number, *size, 3)).astype("uint8")
+
+
+def probabilities_of(model, images, **how):
+    return np.array(class_probabilities(model, images, output_stride=8, mean_pixel=MEAN, **how))
+
+
+def test_at_one_scale_it_is_the_models_own_output(network):
+    images = images_of((33, 49))
+    expected = keras.ops.softmax(network(images.astype("float32"), training=False))
+    np.testing.assert_allclose(probabilities_of(network, images), expected, atol=1e-5)
+
+
+def test_several_scales_are_the_mean_of_each(network):
+    """Of the whole padded image: 33 pixels become 17, 33 and 57."""
+    images, scales = images_of((30, 45)), (0.5, 1.0, 1.75)
+    each = [probabilities_of(network, images, scales=(scale,)) for scale in scales]
+    mean = probabilities_of(network, images, scales=scales)
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-5)
+    assert np.abs(each[0] - each[1]).max() > 0.1
+    assert np.array(scaled_size((33, 513), 0.5)).tolist() == [17, 257]
+    assert np.array(scaled_size((33, 513), 1.75)).tolist() == [57, 897]
+
+
+def test_the_scales_are_those_of_the_paper():
+    """Sec. 4.1; at 513 they are the sizes that the published multiply-adds fit."""
+    sizes = [int(scaled_size((513, 513), scale)[0]) for scale in SCALES]
+    assert sizes == [257, 385, 513, 641, 769, 897]
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways(network, flip):
+    """At sizes that need no padding, which is at the right alone."""
+    images, how = images_of((33, 49)), {"scales": (0.5, 1.0), "flip": flip}
+    straight = probabilities_of(network, images, **how)
+    mirrored = probabilities_of(network, images[:, :, ::-1], **how)[:, :, ::-1]
+    assert (np.abs(straight - mirrored).max() < 1e-5) == flip
+
+
+def test_images_are_predicted_alike_alone_and_in_a_batch(network):
+    images, how = images_of((30, 45), 3), {"scales": (0.75, 1.0), "flip": True}
+    alone = [probabilities_of(network, image[None], **how)[0] for image in images]
+    np.testing.assert_allclose(probabilities_of(network, images, **how), alone, atol=1e-5)
+
+
 def examples(sizes):
     rng = np.random.default_rng(0)
-    for size in sizes:
+    for i, size in enumerate(sizes):
         label = rng.choice([0, 1, 2, 255], size).astype("int32")
-        yield {"image": rng.integers(0, 256, (*size, 3)).astype("uint8"), "label": label}
+        image = rng.integers(0, 256, (*size, 3)).astype("uint8")
+        yield {"id": b"%d" % i, "image": image, "label": label}
 
 
 SIZES = [(5, 6), (1, 9), (12, 3)]
@@ -57,8 +113,21 @@ FACTS = dict(num_classes=3, ignore_label=255)
 
 
 def test_evaluation_scores_every_valid_pixel_once():
-    confusion = evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=3, **FACTS)
-    assert confusion.sum() == sum((example["label"] != 255).sum() for example in examples(SIZES))
+    counts = evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=3, **FACTS)
+    assert counts.ids == ["0", "1", "2"]
+    valid = [(example["label"] != 255).sum() for example in examples(SIZES)]
+    assert counts.confusions.sum((1, 2)).tolist() == valid
+    # Each pixel is within 40 of a boundary here.
+    np.testing.assert_array_equal(counts.trimap[-1], counts.confusions.sum(0))
+
+
+def test_the_order_of_the_images_changes_nothing():
+    ours = evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=3, **FACTS)
+    turned = reversed(list(examples(SIZES)))
+    theirs = evaluate(lambda x: x[..., 0] % 3, turned, num_images=3, **FACTS)
+    np.testing.assert_array_equal(ours.confusions, theirs.confusions[::-1])
+    np.testing.assert_array_equal(ours.trimap, theirs.trimap)
+    np.testing.assert_array_equal(ours.boundary, theirs.boundary)
 
 
 @pytest.mark.parametrize("num_images", [2, 4])

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from model.metrics import confusion_matrix, iou_per_class, mean_iou
+from model.metrics import (
+    confusion_matrix,
+    frequency_weighted_iou,
+    interval,
+    iou_per_class,
+    mean_accuracy,
+    mean_iou,
+    pixel_accuracy,
+    resampled_mean_ious,
+)
 
 FACTS = dict(num_classes=4, ignore_label=255)
 
@@ -72,3 +81,55 @@ def test_labels_full_of_255_count_nothing():
 def test_what_cannot_be_counted_is_refused(label, prediction, said):
     with pytest.raises(ValueError, match=said):
         confusion_matrix(label, prediction, **FACTS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_other_scores_are_those_of_their_definitions(seed):
+    label, prediction = random_pair(seed)
+    confusion = confusion_matrix(label, prediction, **FACTS)
+    label, prediction = label[label != 255], prediction[label != 255]
+    assert pixel_accuracy(confusion) == pytest.approx((label == prediction).mean(), abs=1e-12)
+    right = [(prediction[label == k] == k).mean() for k in range(4)]
+    assert mean_accuracy(confusion) == pytest.approx(np.mean(right), abs=1e-12)
+    weighted = sum(iou * (label == k).mean() for k, iou in enumerate(iou_per_class(confusion)))
+    assert frequency_weighted_iou(confusion) == pytest.approx(weighted, abs=1e-12)
+
+
+def test_scores_of_nothing_are_nan():
+    for score in (pixel_accuracy, mean_accuracy, frequency_weighted_iou, mean_iou):
+        assert np.isnan(score(np.zeros((4, 4), np.int64)))
+
+
+def test_iou_is_scikit_learns():
+    """An independent implementation, where it is installed."""
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    label, prediction = random_pair(0)
+    valid = label != 255
+    expected = sklearn_metrics.jaccard_score(label[valid], prediction[valid], average=None)
+    ours = iou_per_class(confusion_matrix(label, prediction, **FACTS))
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+def matrices(number, seed=0):
+    """One for each of some images."""
+    return np.stack([confusion_matrix(*random_pair(seed + i), **FACTS) for i in range(number)])
+
+
+def test_a_resampled_miou_is_that_of_images_drawn_with_replacement():
+    confusions = matrices(7)
+    values = resampled_mean_ious(confusions, samples=50, seed=3)
+    times = np.random.default_rng(3).multinomial(7, np.full(7, 1 / 7), size=50)
+    for value, drawn in zip(values, times, strict=True):
+        images = np.repeat(np.arange(7), drawn)
+        assert value == pytest.approx(mean_iou(confusions[images].sum(0)), abs=1e-12)
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says():
+    """400 splits of 30 images: mIoU of all of them lies in 95 % of the intervals, or nearly."""
+    population = matrices(400)
+    rng, truth, held = np.random.default_rng(0), mean_iou(population.sum(0)), 0
+    for _ in range(200):
+        split = population[rng.choice(400, 30, replace=False)]
+        low, high = interval(resampled_mean_ious(split, samples=200))
+        held += low <= truth <= high
+    assert 0.85 < held / 200 <= 1

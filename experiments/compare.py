@@ -1,0 +1,119 @@
+"""Two evaluations of the same images -> their difference, and whether it is more than chance.
+
+    python -m experiments.compare runs/a runs/b
+    python -m experiments.compare runs/a runs/a/eval_val_os8.json      one run, two ways
+
+It resamples the images, the same ones for both (a paired bootstrap), and prints the difference of
+mIoU with its 95 % interval, each class, and the images that moved most. Evaluations under different
+protocols are refused, unless --mix_protocols says that this is the question.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from experiments.evaluation import read_counts
+from experiments.terminal import table
+from model.evaluate import Counts
+from model.metrics import interval, iou_per_class, mean_iou, resampled_mean_ious
+
+MOVED = 10  # Images listed.
+
+
+def read_evaluation(path: pathlib.Path) -> tuple[dict[str, Any], Counts]:
+    """A run's folder, or a JSON that eval.py wrote -> what it holds, and the counts beside it."""
+    file = path / "eval.json" if path.is_dir() else path
+    try:
+        result = json.loads(file.read_text())
+        return result, read_counts(file.with_suffix(".npz"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error.filename} is not there; python eval.py --run=... writes it."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def check_protocols(results: list[dict[str, Any]], *, mix: bool = False) -> None:
+    """Raises ValueError where evaluations are of different protocols, naming what differs.
+
+    mix: allows it where the classes are the same.
+    """
+    first, *others = results
+    for other in others:
+        if list(first["iou_per_class"]) != list(other["iou_per_class"]):
+            raise ValueError("They are of different classes, and cannot be compared.")
+        ours, theirs = first["protocol"], other["protocol"]
+        differ = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k) and k != "hash"]
+        if differ and not mix:
+            lines = [f"  {k}: {ours.get(k)}, {theirs.get(k)}" for k in differ]
+            raise ValueError(
+                "They were scored under different protocols:\n" + "\n".join(lines) + "\n"
+                "--mix_protocols compares them all the same."
+            )
+
+
+def difference(ours: Counts, theirs: Counts) -> tuple[float, tuple[float, float]]:
+    """Two counts of the same images -> theirs less ours in mIoU, and its 95 % interval.
+
+    Raises ValueError where the images are not the same.
+    """
+    if ours.ids != theirs.ids:
+        raise ValueError("They are not of the same images in the same order.")
+    pairs = [resampled_mean_ious(counts.confusions) for counts in (ours, theirs)]
+    whole = [mean_iou(counts.confusions.sum(0)) for counts in (ours, theirs)]
+    return whole[1] - whole[0], interval(pairs[1] - pairs[0])
+
+
+def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
+    """Two counts of the same images -> what there is to say of their difference, in percent."""
+    change, (low, high) = difference(ours, theirs)
+    verdict = "more than chance" if low > 0 or high < 0 else "cannot be told from chance"
+    iou = [100 * iou_per_class(counts.confusions.sum(0)) for counts in (ours, theirs)]
+    classes = [
+        [name, f"{a:.2f}", f"{b:.2f}", f"{b - a:+.2f}"]
+        for name, a, b in zip(class_names, *iou, strict=True)
+    ]
+    each = [np.array([100 * mean_iou(c) for c in counts.confusions]) for counts in (ours, theirs)]
+    moved = np.nan_to_num(each[1] - each[0])
+    most = sorted(range(len(moved)), key=lambda i: -abs(moved[i]))[:MOVED]
+    images = [
+        [ours.ids[i], f"{each[0][i]:.2f}", f"{each[1][i]:.2f}", f"{moved[i]:+.2f}"] for i in most
+    ]
+    return "\n".join(
+        [
+            table([["class", "first", "second", "difference"], *classes]),
+            "",
+            table([["images that moved most", "first", "second", "difference"], *images]),
+            "",
+            f"mIoU: {100 * change:+.2f}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}: "
+            f"{verdict}",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", type=pathlib.Path, help="a run's folder, or an eval....json")
+    parser.add_argument("second", type=pathlib.Path)
+    parser.add_argument("--mix_protocols", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        evaluations = [read_evaluation(path) for path in (arguments.first, arguments.second)]
+        check_protocols([result for result, _ in evaluations], mix=arguments.mix_protocols)
+        names = list(evaluations[0][0]["iou_per_class"])
+        print(compare(*(counts for _, counts in evaluations), names))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

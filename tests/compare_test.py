@@ -1,0 +1,73 @@
+"""Two evaluations side by side: paired, under one protocol, or refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.compare import check_protocols, compare, difference, read_evaluation
+from experiments.evaluation import write_counts
+from model.evaluate import Counts
+from model.metrics import confusion_matrix, mean_iou
+
+
+def counts_of(right, seed=0, number=40):
+    """Images of which about that share of the pixels is right, each harder or easier."""
+    rng, confusions = np.random.default_rng(seed), []
+    for _ in range(number):
+        label = rng.integers(0, 3, (20, 20))
+        wrong = rng.random(label.shape) > np.clip(right + rng.normal(0, 0.1), 0, 1)
+        prediction = np.where(wrong, (label + 1) % 3, label)
+        confusions.append(confusion_matrix(label, prediction, num_classes=3, ignore_label=255))
+    ids = [f"image{i}" for i in range(number)]
+    return Counts(ids, np.stack(confusions), np.zeros((10, 3, 3)), np.zeros((3, 2)))
+
+
+def test_a_difference_is_that_of_the_whole_split_and_its_interval_paired():
+    ours, theirs = counts_of(0.7), counts_of(0.75)
+    change, (low, high) = difference(ours, theirs)
+    whole = [mean_iou(counts.confusions.sum(0)) for counts in (ours, theirs)]
+    assert change == pytest.approx(whole[1] - whole[0]) and low < change < high
+    assert low > 0  # The same images are as hard for both; unpaired, it could not be told.
+    assert "more than chance" in compare(ours, theirs, ["a", "b", "c"])
+
+
+def test_a_run_beside_itself_has_no_difference():
+    ours = counts_of(0.7)
+    assert difference(ours, ours) == (0, (0, 0))
+    assert "cannot be told from chance" in compare(ours, ours, ["a", "b", "c"])
+
+
+def test_the_images_that_moved_most_are_named_first():
+    ours = counts_of(0.7)
+    confusions = ours.confusions.copy()
+    confusions[17] = np.diag([400, 0, 0])
+    said = compare(ours, ours._replace(confusions=confusions), ["a", "b", "c"])
+    moved = said.split("images that moved most")[1].splitlines()
+    assert moved[1].startswith("image17 ")
+
+
+def test_other_images_or_protocols_or_classes_are_refused():
+    ours = counts_of(0.7)
+    with pytest.raises(ValueError, match="not of the same images"):
+        difference(ours, ours._replace(ids=ours.ids[::-1]))
+    first = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 16, "hash": "x"}}
+    second = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 8, "hash": "y"}}
+    with pytest.raises(ValueError, match="different protocols:\n  output_stride: 16, 8\n"):
+        check_protocols([first, second])
+    check_protocols([first, second], mix=True)
+    check_protocols([first, first])
+    with pytest.raises(ValueError, match="different classes"):
+        check_protocols([first, {**first, "iou_per_class": {"b": 1}}], mix=True)
+
+
+def test_an_evaluation_is_read_with_its_counts(tmp_path):
+    with pytest.raises(FileNotFoundError, match="eval.json is not there; python eval.py"):
+        read_evaluation(tmp_path)
+    (tmp_path / "eval.json").write_text(json.dumps({"miou": 0.5}))
+    with pytest.raises(FileNotFoundError, match="eval.npz is not there"):
+        read_evaluation(tmp_path)
+    write_counts(tmp_path / "eval.npz", counts_of(0.7))
+    for path in (tmp_path, tmp_path / "eval.json"):
+        result, counts = read_evaluation(path)
+        assert result == {"miou": 0.5} and len(counts.ids) == 40
