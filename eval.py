@@ -4,6 +4,8 @@ r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix 
     python eval.py --run=runs/shapes/base --output_stride=8     the same weights, denser features
     python eval.py --run=runs/base --output_stride=8 --scales=0.5,0.75,1,1.25,1.5,1.75 --flip
                                                                 the last row of Table 4 and 6
+    python eval.py --run=runs/base --split=test --submission=results.tgz
+                                                                what VOC's server takes
 
 It writes into the run's folder a JSON (scores and the protocol they belong to), an npz (the pixel
 counts of each image), and a PNG (images, labels and predictions): eval.json and so on, or
@@ -29,6 +31,9 @@ SPLIT = flags.DEFINE_string("split", None, "The run's own if not given: val, say
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
 FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
+SUBMISSION = flags.DEFINE_string(
+    "submission", None, "Writes predictions for VOC's server to this .tgz; nothing is scored."
+)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 
 
@@ -46,6 +51,10 @@ def main(_) -> None:
     how["scales"] = tuple(how["scales"])
     evaluation = Evaluation(config, **how, data_dir=DATA_DIR.value)
     step = load_weights(evaluation.model, run)
+    if SUBMISSION.value:
+        evaluation.submit(pathlib.Path(SUBMISSION.value))
+        print(f"{run}, step {step}: {evaluation.num_images} images -> {SUBMISSION.value}")
+        return
     result = evaluation.score(step)
     name = "eval" if how == {**own, "scales": tuple(own["scales"])} else file_name(**how)
     evaluation.write(run, name, result)

@@ -20,6 +20,7 @@ from data.pipeline import eval_examples
 from data.progress import track
 from experiments.runs import build_model
 from experiments.terminal import table
+from experiments.voc_submission import write_submission
 from model.boundary import TRIMAP_WIDTHS
 from model.evaluate import Counts, evaluate
 from model.inference import class_ids, class_probabilities
@@ -153,6 +154,21 @@ class Evaluation:
             parts = (image, palette[label], palette[prediction], palette[errors * IGNORE_LABEL])
             pictures[name] = np.concatenate(parts, axis=1)
         return pictures
+
+    def submit(self, file: pathlib.Path) -> None:
+        """Predicts all images of the split -> a .tgz for VOC's server; no label is looked at."""
+        sizes = {
+            example["id"].decode(): example["image"].shape[:2]
+            for example in self.examples.as_numpy_iterator()
+        }
+        examples = track(
+            self.examples.as_numpy_iterator(), f"predicting {self.split}", self.num_images
+        )
+        predictions = (
+            (example["id"].decode(), np.asarray(self.predict(example["image"][None])[0]))
+            for example in examples
+        )
+        write_submission(file, predictions, sizes)
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
         """Writes NAME.json, NAME.npz (the counts) and NAME.png: a few images and predictions."""
