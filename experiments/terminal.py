@@ -36,10 +36,11 @@ def define_config(default: str) -> flags.FlagHolder:
         )
 
 
-def run_program(main: Callable[[Any], None]) -> None:
+def run_program(main: Callable[[Any], None], *, takes_arguments: bool = False) -> None:
     """Parses the flags and runs main; what the user can mend is one line, not a traceback.
 
-    `--verbosity=1` shows the traceback of an error in main too.
+    takes_arguments: whether there may be more than flags. `--verbosity=1` shows the traceback of an
+    error in main too.
     """
 
     def parse(arguments: list[str]) -> list[str]:
@@ -47,7 +48,7 @@ def run_program(main: Callable[[Any], None]) -> None:
             return flags.FLAGS(arguments)
 
     def guarded(arguments: list[str]) -> None:
-        if len(arguments) > 1:
+        if len(arguments) > 1 and not takes_arguments:
             sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
         if logging.get_verbosity() == logging.INFO:  # absl's choice where the user made none.
             logging.set_verbosity(logging.ERROR)  # TFDS warns of every data set not built yet.

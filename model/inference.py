@@ -1,8 +1,10 @@
 """From a model to class probabilities for whole images, at their own size (Sec. 4.1)."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 from keras import KerasTensor, ops
 
 from model.deeplabv3 import without_upsampling
@@ -10,6 +12,10 @@ from model.layers import resize_bilinear
 
 # Sec. 4.1, of the evaluation with several scales.
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+MAX_PIXELS = 4_000_000  # Of an image that is predicted in one piece.
+PIECE = 1024
+GRID = 256  # A multiple of every output_stride.
 
 
 def class_probabilities(
@@ -67,3 +73,33 @@ def pad_to_stride(
 def class_ids(probabilities: KerasTensor) -> KerasTensor:
     """[B, H, W, C] probabilities -> [B, H, W] uint8, the most probable class of each pixel."""
     return ops.cast(ops.argmax(probabilities, axis=-1), "uint8")
+
+
+def in_pieces(
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    *,
+    margin: int,
+    whole: int = MAX_PIXELS,
+    piece: int = PIECE,
+) -> np.ndarray:
+    """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
+
+    predict: [1, h, w, 3] -> [1, h, w]. An image of more than `whole` pixels is cut into squares of
+    `piece` pixels, each predicted with `margin` pixels more around it. Where the margin is half the
+    receptive field, and predictions are at scale 1, all is equal to the whole image's but for
+    image-level features, which are of the piece.
+    """
+    height, width = image.shape[:2]
+    if height * width <= whole:
+        return np.asarray(predict(image[None]))[0]
+    margin = -(-margin // GRID) * GRID  # So that features lie on the same pixels.
+    class_ids = np.zeros((height, width), np.uint8)
+    for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):
+        above, before = max(0, top - margin), max(0, left - margin)
+        # One pixel more: a multiple of the grid, plus 1, is not padded.
+        part = image[above : top + piece + margin + 1, before : left + piece + margin + 1]
+        predicted = np.asarray(predict(part[None]))[0]
+        inner = predicted[top - above :, left - before :][:piece, :piece]
+        class_ids[top : top + piece, left : left + piece] = inner
+    return class_ids

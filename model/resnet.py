@@ -73,6 +73,33 @@ def atrous_plan(
     return plan
 
 
+def receptive_field(
+    backbone: str,
+    *,
+    num_blocks: int,
+    output_stride: int,
+    multi_grid: Sequence[int],
+    rates: Sequence[int] = (),
+) -> int:
+    """A backbone, and ASPP's rates at output_stride -> the pixels across that a logit depends on.
+
+    Image-level features aside, which see everything. Ours, from the plan: each 3x3 conv sees 2
+    rates of its input's pixels more than one pixel does.
+    """
+    num_units, beta, _ = BACKBONES[backbone]
+    size, jump = (11 if beta else 7), 2
+    size, jump = size + 2 * jump, 2 * jump  # Pool1.
+    for units in atrous_plan(
+        num_units + num_units[3:] * (num_blocks - 4),
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+    ):
+        for stride, rate in units:
+            size, jump = size + 2 * rate * jump, stride * jump
+    size += 2 * max(rates, default=0) * jump
+    return size + jump  # The upsampled logits lie between two.
+
+
 def check_output_stride(output_stride: int, *, num_blocks: int) -> None:
     """Raises ValueError where num_blocks blocks cannot end at output_stride."""
     possible = [s for s in OUTPUT_STRIDES if s <= 2 ** (num_blocks + 1)]

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 
 OURS = {"model", "data", "experiments"}
-PROGRAMS = ("train.py", "eval.py", "export.py")
+PROGRAMS = ("train.py", "eval.py", "export.py", "predict.py")
 CONFIGS = (
     "experiments/base.py",
     "experiments/protocols.py",

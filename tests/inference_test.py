@@ -3,10 +3,20 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from model.aspp import rates_at
 from model.deeplabv3 import deeplabv3
 from model.evaluate import evaluate
-from model.inference import SCALES, class_ids, class_probabilities, pad_to_stride, scaled_size
+from model.inference import (
+    SCALES,
+    class_ids,
+    class_probabilities,
+    in_pieces,
+    pad_to_stride,
+    scaled_size,
+)
+from model.resnet import receptive_field
 
 MEAN = (10.0, 20.0, 30.0)
 
@@ -98,6 +108,64 @@ def test_images_are_predicted_alike_alone_and_in_a_batch(network):
     images, how = images_of((30, 45), 3), {"scales": (0.75, 1.0), "flip": True}
     alone = [probabilities_of(network, image[None], **how)[0] for image in images]
     np.testing.assert_allclose(probabilities_of(network, images, **how), alone, atol=1e-5)
+
+
+def network_without_pooling(output_stride):
+    keras.utils.set_random_seed(0)
+    model = deeplabv3(
+        "resnet_tiny",
+        output_stride=output_stride,
+        num_classes=5,
+        multi_grid=(1, 1, 1),
+        atrous_rates=(2, 4, 6),
+        image_pooling=False,
+    )
+    rates = rates_at(output_stride, (2, 4, 6))
+    plan = dict(num_blocks=4, output_stride=output_stride, multi_grid=(1, 1, 1))
+    return model, receptive_field("resnet_tiny", **plan, rates=rates)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride):
+    """Seen by the gradient of one of them, in a network whose sums cannot cancel."""
+    model, field = network_without_pooling(output_stride)
+    for weight in model.trainable_variables:
+        weight.assign(keras.ops.abs(weight) + 0.1)
+    model.get_layer("pixels").offset = [0.0] * 3
+    side = (field // output_stride // 2 * 2 + 5) * output_stride + 1
+    images = tf.ones((1, side, side, 3))
+    middle = side // 2 // output_stride * output_stride
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logit = model(images, training=False)[0, middle, middle, 0]
+    seen = np.flatnonzero(np.abs(tape.gradient(logit, images)[0]).sum((1, 2)))
+    span = seen[-1] - seen[0] + 1
+    assert field - 2 * output_stride <= span <= field
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("size", [(700, 530), (257, 1100)])
+def test_pieces_are_equal_to_the_whole(size, output_stride):
+    """But for image-level features, which this network does not have."""
+    model, field = network_without_pooling(output_stride)
+
+    def predict(images):
+        return class_probabilities(
+            model, images, output_stride=output_stride, mean_pixel=MEAN
+        ).numpy()
+
+    ids = [
+        in_pieces(
+            lambda images: predict(images).argmax(-1).astype(np.uint8),
+            images_of(size, 1)[0],
+            margin=field // 2 + 1,
+            whole=whole,
+            piece=256,
+        )
+        for whole in (10**9, 1)
+    ]
+    assert len(np.unique(ids[0])) > 1
+    assert (ids[0] != ids[1]).mean() < 1e-4  # Where two classes are as probable, to the last bit.
 
 
 def examples(sizes):

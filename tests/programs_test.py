@@ -2,9 +2,11 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -50,7 +52,8 @@ def run(shapes_dir, tmp_path_factory):
 def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
     result = json.loads((run / "eval.json").read_text())
     assert result["num_images"] == 5 and result["step"] == 3
-    assert result["protocol"] == {"dataset": "shapes/1.1.0", "split": "val", "output_stride": 16}
+    for field, value in {"dataset": "shapes/1.1.0", "split": "val", "output_stride": 16}.items():
+        assert result["protocol"][field] == value
     assert len(result["iou_per_class"]) == 21
     seen = [iou for iou in result["iou_per_class"].values() if iou is not None]
     assert result["miou"] == pytest.approx(np.mean(seen))
@@ -117,6 +120,86 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
     for image, exported in zip(images, ids.values(), strict=True):
         assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]
         np.testing.assert_array_equal(exported, predict(image[None])[0])
+
+
+def test_several_scales_and_flip_are_scored_into_files_of_their_own(run, shapes_dir):
+    how = ["--scales=0.5,1", "--flip", "--output_stride=8"]
+    code, out = program("eval.py", f"--run={run}", *how, f"--data_dir={shapes_dir}")
+    assert code == 0, out
+    result = json.loads((run / "eval_val_os8_ms0.5_1_flip.json").read_text())
+    assert result["protocol"]["scales"] == [0.5, 1] and result["protocol"]["flip"]
+    own = json.loads((run / "eval.json").read_text())
+    assert result["protocol"]["hash"] != own["protocol"]["hash"]
+    code, out = program("eval.py", f"--run={run}", "--scales=0.5,x")
+    assert code == 1 and "'x' is no positive number" in out
+
+
+def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, shapes_builder):
+    """Computed anew from the PNGs for VOC's server, class by class."""
+    file = run / "results.tgz"
+    code, out = program(
+        "eval.py", f"--run={run}", f"--submission={file}", f"--data_dir={shapes_dir}"
+    )
+    assert code == 0, out
+    with tarfile.open(file) as tar:
+        written = {
+            pathlib.Path(member.name).stem: np.array(Image.open(tar.extractfile(member)))
+            for member in tar
+        }
+    ious = []
+    labels = {
+        example["id"].decode(): example["label"]
+        for example in eval_examples(shapes_builder, "val").as_numpy_iterator()
+    }
+    assert written.keys() == labels.keys()
+    for k in range(21):
+        both = sum(((labels[i] == k) & (written[i] == k)).sum() for i in labels)
+        either = sum(
+            (((labels[i] == k) | (written[i] == k)) & (labels[i] != 255)).sum() for i in labels
+        )
+        if either:
+            ious.append(both / either)
+    result = json.loads((run / "eval.json").read_text())
+    assert result["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+
+
+def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(colours[:40]).convert("CMYK").save(tmp_path / "photos" / "b.jpg")
+    (tmp_path / "photos" / "c.jpg").write_text("no photo")
+    code, out = program("export.py", f"--run={run}", f"--output={tmp_path / 'exported'}")
+    assert code == 0, out
+    masks = []
+    for source in (f"--run={run}", f"--saved_model={tmp_path / 'exported'}"):
+        output = tmp_path / f"out{len(masks)}"
+        code, out = program("predict.py", source, f"--output={output}", tmp_path / "photos")
+        assert code == 1 and "c.jpg cannot be read" in out and "Traceback" not in out
+        assert "2 photos" in out and "1 could not be read" in out
+        names = ["a_mask.png", "a_overlay.jpg", "b_mask.png", "b_overlay.jpg"]
+        assert sorted(path.name for path in output.iterdir()) == names
+        masks.append([np.array(Image.open(output / name)) for name in names[::2]])
+    assert [mask.shape for mask in masks[0]] == [(70, 90), (40, 90)]
+    for ours, theirs in zip(*masks, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["photo.jpg"], "Name a --run or a --saved_model"),
+        (["--run=RUN"], "Name photos"),
+        (["--run=RUN", "nowhere.jpg"], "nowhere.jpg names no photo"),
+        (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
+        (["--run=experiments", "README.md"], "is no run"),
+    ],
+)
+def test_mistakes_in_predicting_are_named(run, arguments, said):
+    code, out = program(
+        "predict.py", *(argument.replace("RUN", str(run)) for argument in arguments)
+    )
+    assert code == 1 and said in out and "Traceback" not in out
 
 
 def test_export_does_not_overwrite_what_is_no_savedmodel(run, tmp_path):
@@ -187,7 +270,7 @@ def test_a_folder_that_is_no_run_says_so(name, tmp_path):
     assert "is no run" in out and "Traceback" not in out
 
 
-@pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py"])
+@pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py", "predict.py"])
 def test_help_shows_how_to_run_it(name):
     _, out = program(name, "--help")
     assert f"python {name} --" in out

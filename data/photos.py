@@ -1,0 +1,87 @@
+"""Anyone's photos: whatever a camera, a scanner or the web makes -> [H, W, 3] uint8 RGB."""
+
+import glob
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MAX_PIXELS = 400_000_000  # A header that promises more is taken for damage, or an attack.
+ROW = 24  # Pixels of a line of the legend.
+
+
+def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
+    """Files, folders and globs -> the photos they name, sorted, each once.
+
+    Of a folder it is what ends as SUFFIXES do. Raises FileNotFoundError for one that names none.
+    """
+    photos = set()
+    for pattern in patterns:
+        path = pathlib.Path(pattern)
+        if path.is_dir():
+            found = {file for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
+        else:
+            found = {path} if path.exists() else set(map(pathlib.Path, glob.glob(pattern)))
+        if not found:
+            raise FileNotFoundError(
+                f"{pattern} names no photo: no file, no folder with {', '.join(SUFFIXES)} in it, "
+                "no pattern that fits one."
+            )
+        photos |= found
+    return sorted(photos)
+
+
+def read_photo(file: pathlib.Path) -> np.ndarray:
+    """A JPEG, PNG or WebP -> [H, W, 3] uint8 RGB, turned as its EXIF tag says.
+
+    Grey, CMYK, palettes and 16 bits are converted; what is transparent is seen on white. Raises
+    ValueError where it cannot be read to its last pixel.
+    """
+    try:
+        with Image.open(file) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"its header promises {picture.width} x {picture.height} pixels")
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off.
+                picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture.convert("RGBA"))
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+def overlay(
+    photo: np.ndarray, class_ids: np.ndarray, palette: np.ndarray, class_names: Sequence[str]
+) -> Image.Image:
+    """[H, W, 3] photo, [H, W] class ids -> the photo tinted by class, with a legend below.
+
+    Background, which is class 0 where it is called so, is left as it is.
+    """
+    tint = palette[class_ids].astype(np.uint16)
+    mixed = ((photo + tint) // 2).astype(np.uint8)
+    if class_names[0] == "background":
+        mixed = np.where((class_ids == 0)[..., None], photo, mixed)
+    present = [k for k in np.unique(class_ids) if class_names[k] != "background"]
+    height, width = class_ids.shape
+    font, lines, x = ImageFont.load_default(14), [[]], 0
+    for k in present:
+        needed = ROW + font.getlength(class_names[k]) + 12
+        if x and x + needed > width:
+            lines.append([])
+            x = 0
+        lines[-1].append((k, x))
+        x += needed
+    picture = Image.new("RGB", (width, height + ROW * len(lines)), "white")
+    picture.paste(Image.fromarray(mixed))
+    draw = ImageDraw.Draw(picture)
+    for i, line in enumerate(lines):
+        top = height + i * ROW
+        for k, x in line:
+            colour = tuple(palette[k].tolist())
+            draw.rectangle((x + 4, top + 5, x + 18, top + 19), fill=colour, outline="black")
+            draw.text((x + ROW, top + 3), class_names[k], fill="black", font=font)
+    return picture

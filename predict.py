@@ -1,0 +1,111 @@
+r"""Segments photos: a mask and an overlay with a legend for each.
+
+    python predict.py --run=runs/shapes/base photo.jpg folder/ 'more/*.webp'
+    python predict.py --saved_model=runs/shapes/base/saved_model photo.jpg
+    python predict.py --run=runs/base --output_stride=8 --flip photo.jpg
+
+It writes PHOTO_mask.png (class ids, with the classes' colours as its palette) and PHOTO_overlay.jpg
+into --output. A photo that cannot be read is named and passed over, and the exit code is 1 then.
+Photos over 4 megapixels are predicted in pieces, whose margins hold all that a pixel of theirs
+sees; only the image-level features see the piece in place of the whole photo.
+"""
+
+import os
+
+# Before TensorFlow is imported; train.py says why.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+
+import tensorflow as tf
+from absl import flags
+from PIL import Image
+
+from data.photos import find_photos, overlay, read_photo
+from data.pictures import whole_palette
+from data.progress import track
+from experiments.evaluation import predictor
+from experiments.runs import build_model, load_weights, read_config
+from experiments.terminal import run_program
+from model.aspp import rates_at
+from model.inference import in_pieces
+from model.resnet import receptive_field
+
+RUN = flags.DEFINE_string("run", None, "A run's folder, as train.py wrote it.")
+SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")
+OUTPUT = flags.DEFINE_string("output", "predictions", "The folder that is written to.")
+OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
+FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored too, which takes twice the time.")
+
+# Where only a SavedModel is known: over half of what a pixel of ResNet-101 with ASPP sees.
+MARGIN = 1024
+
+
+def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
+    """A run -> images to class ids, what data.json says of the classes, and a piece's margin."""
+    config = read_config(run)
+    output_stride = OUTPUT_STRIDE.value or config.eval.output_stride
+    model = build_model(config, output_stride=output_stride)
+    load_weights(model, run)
+    backbone = config.model.backbone
+    predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
+    seen = receptive_field(
+        backbone,
+        num_blocks=config.model.num_blocks,
+        output_stride=output_stride,
+        multi_grid=config.model.multi_grid,
+        rates=rates_at(output_stride, config.model.atrous_rates or ()),
+    )
+    return predict, json.loads((run / "data.json").read_text()), seen // 2 + 1
+
+
+def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
+    """A SavedModel of export.py -> the same. Raises ValueError for another's."""
+    if OUTPUT_STRIDE.value or FLIP.value:
+        raise ValueError("A SavedModel predicts as it was exported: no --output_stride, no --flip.")
+    if not (folder / "saved_model.pb").exists():
+        raise FileNotFoundError(f"{folder} is no SavedModel; export.py writes one.")
+    loaded = tf.saved_model.load(str(folder))
+    if not hasattr(loaded, "data"):
+        raise ValueError(f"{folder} does not name its classes; export.py's SavedModels do.")
+    data = pathlib.Path(loaded.data.asset_path.numpy().decode())
+    return loaded, json.loads(data.read_text()), MARGIN
+
+
+def main(arguments: list[str]) -> None:
+    if bool(RUN.value) == bool(SAVED_MODEL.value):
+        raise ValueError("Name a --run or a --saved_model.")
+    photos = find_photos(arguments[1:])
+    if not photos:
+        raise ValueError("Name photos, or a folder of them, after the flags.")
+    output = pathlib.Path(OUTPUT.value)
+    if RUN.value:
+        predict, data, margin = from_run(pathlib.Path(RUN.value))
+    else:
+        predict, data, margin = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+    output.mkdir(parents=True, exist_ok=True)
+    palette, failed = whole_palette(data["palette"]), 0
+    for file in track(photos, "photo", len(photos)):
+        try:
+            photo = read_photo(file)
+        except ValueError as error:
+            print(f"error: {error}; passed over.", file=sys.stderr, flush=True)
+            failed += 1
+            continue
+        class_ids = in_pieces(predict, photo, margin=margin)
+        mask = Image.fromarray(class_ids, mode="P")
+        mask.putpalette(palette.tobytes())
+        mask.save(output / f"{file.stem}_mask.png")
+        picture = overlay(photo, class_ids, palette, data["class_names"])
+        picture.save(output / f"{file.stem}_overlay.jpg", quality=90)
+    print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_program(main, takes_arguments=True)

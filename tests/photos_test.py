@@ -1,0 +1,91 @@
+"""Photos as people have them: every kind becomes upright RGB, or is named."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.photos import ROW, find_photos, overlay, read_photo
+
+COLOURS = np.array(
+    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
+)
+COLOURS = COLOURS.astype(np.uint8)
+
+
+def test_png_and_webp_are_read_as_they_are(tmp_path):
+    for suffix, how in ((".png", {}), (".webp", {"lossless": True})):
+        Image.fromarray(COLOURS).save(tmp_path / f"a{suffix}", **how)
+        np.testing.assert_array_equal(read_photo(tmp_path / f"a{suffix}"), COLOURS)
+
+
+def test_a_photo_is_turned_as_its_tag_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be turned by a quarter to the right.
+    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), np.rot90(COLOURS, -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    grey = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
+    suffix = "jpg" if mode == "CMYK" else "png"
+    grey.convert(mode).save(tmp_path / f"a.{suffix}")
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    assert photo.shape == (2, 2, 3) and photo.dtype == np.uint8
+    if mode != "CMYK":  # JPEG blurs it.
+        np.testing.assert_array_equal(photo[..., 0], np.asarray(grey))
+
+
+def test_16_bits_are_scaled_not_cut_off(tmp_path):
+    Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [0, 128, 255])
+
+
+def test_what_is_transparent_is_seen_on_white(tmp_path):
+    Image.fromarray(np.array([[[9, 9, 9, 0], [9, 9, 9, 255]]], np.uint8)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [255, 9])
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "cut.png")
+    data = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[:-40])
+    (tmp_path / "text.jpg").write_text("no photo")
+    for name in ("cut.png", "text.jpg"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+            read_photo(tmp_path / name)
+
+
+def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = (40_000).to_bytes(4, "big") * 2  # Width and height of the header.
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match="a.png cannot be read"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_files_folders_and_globs_name_each_photo_once(tmp_path):
+    for name in ("b.JPG", "a.png", "c.webp", "notes.txt"):
+        (tmp_path / name).touch()
+    found = find_photos([str(tmp_path), str(tmp_path / "a.png"), str(tmp_path / "*.webp")])
+    assert [path.name for path in found] == ["a.png", "b.JPG", "c.webp"]
+    with pytest.raises(FileNotFoundError, match="nowhere names no photo"):
+        find_photos([str(tmp_path / "nowhere")])
+
+
+def test_an_overlay_leaves_the_background_and_names_the_classes_below():
+    photo = np.full((50, 60, 3), 200, np.uint8)
+    class_ids = np.zeros((50, 60), np.uint8)
+    class_ids[10:20] = 1
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1], palette[2] = (100, 0, 0), (0, 0, 100)
+    picture = np.asarray(overlay(photo, class_ids, palette, ["background", "cat", "dog"]))
+    assert picture.shape == (50 + ROW, 60, 3)
+    np.testing.assert_array_equal(picture[0, 0], [200, 200, 200])
+    np.testing.assert_array_equal(picture[15, 0], [150, 100, 100])
+    assert (picture[50:] == [100, 0, 0]).all(-1).any()
+    assert not (picture[50:] == [0, 0, 100]).all(-1).any()
+    class_ids[30:] = 2  # Now there are two lines, since one is too narrow for both.
+    two = overlay(photo, class_ids, palette, ["background", "cat", "dog"])
+    assert two.height == 50 + 2 * ROW
