@@ -8,8 +8,8 @@ r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix 
                                                                 what VOC's server takes
 
 It writes into the run's folder a JSON (scores and the protocol they belong to), an npz (the pixel
-counts of each image), and a PNG (images, labels and predictions): eval.json and so on, or
-eval_SPLIT_osN_ms_flip.json where the split or the inference is not the run's own.
+counts of each image, for experiments/compare.py), and a page to look at: eval.json, .npz and .html,
+or eval_SPLIT_osN_msSCALES_flip where the split or the inference is not the run's own.
 """
 
 import os

@@ -7,9 +7,9 @@ r"""Trains one row of one table of the paper, and evaluates it.
     python train.py --config=experiments/protocols.py:stage2       stage 2, from stage 1's weights
 
 It writes runs/NAME/: config.json, data.json (classes, and the hash of the data's audit), log.csv,
-evaluations.csv, checkpoints/, best/, TensorBoard events, eval.json (mIoU and the IoU of each class)
-and eval.png (image, label and prediction). Interrupted, it goes on where it stopped when the same
-command is given again.
+evaluations.csv, checkpoints/, best/, TensorBoard events, eval.json (all scores), eval.npz (pixel
+counts of each image) and eval.html (scores, plots and images, to look at). Interrupted, it goes on
+where it stopped when the same command is given again.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Labels one can look at: class ids -> colours, and images beside what was predicted for them."""
+"""Labels one can look at: class ids -> colours, and pages that need no other file."""
 
 import base64
 import html
@@ -6,8 +6,6 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-import matplotlib.figure
-import matplotlib.patches
 import numpy as np
 from PIL import Image
 
@@ -29,8 +27,14 @@ def inline(picture: np.ndarray, height: int = 160) -> str:
     small = Image.fromarray(picture)
     small.thumbnail((4 * height, 2 * height))  # Twice as fine as it is shown, for fine screens.
     small.save(file, "PNG")
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f'<img height="{height}" alt="" src="data:image/png;base64,{encoded}">'
+    return inline_png(file.getvalue(), "", height)
+
+
+def inline_png(png: bytes, description: str, height: int | None = None) -> str:
+    """A PNG -> an HTML image that needs no file, shown `height` pixels high or full-size."""
+    encoded = base64.b64encode(png).decode()
+    size = f' height="{height}"' if height else ""
+    return f'<img{size} alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
 
 
 def write_page(path: pathlib.Path, title: str, body: str) -> None:
@@ -55,34 +59,3 @@ small, figcaption {{ color: #888 }}
 </html>
 """,
     )
-
-
-def side_by_side(
-    path: pathlib.Path,
-    examples: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
-    class_names: Sequence[str],
-    colours: Sequence[Sequence[int]],
-) -> None:
-    """Writes a PNG with one line for each (title, image, label, prediction), and a legend."""
-    palette = whole_palette(colours)
-    figure = matplotlib.figure.Figure(figsize=(9, 0.6 + 2.4 * len(examples)), layout="constrained")
-    axes = figure.subplots(len(examples), 3, squeeze=False)
-    present = set()
-    for line, (title, image, label, prediction) in zip(axes, examples, strict=True):
-        present |= set(np.unique(label)) | set(np.unique(prediction))
-        pictures = {title: image, "label": palette[label], "prediction": palette[prediction]}
-        for cell, (heading, picture) in zip(line, pictures.items(), strict=True):
-            cell.imshow(picture, interpolation="nearest")
-            cell.set_title(heading, fontsize=8)
-            cell.axis("off")
-    patches = [
-        matplotlib.patches.Patch(
-            color=palette[i] / 255,
-            label=class_names[i] if i < len(class_names) else "ignored",
-        )
-        for i in sorted(present)
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=7)
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, dpi=110, format="png")
-    beside.replace(path)

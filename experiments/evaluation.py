@@ -4,7 +4,7 @@ import hashlib
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,9 +15,10 @@ import tensorflow as tf
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
 from data.files import write_json
-from data.pictures import side_by_side, whole_palette
+from data.pictures import whole_palette
 from data.pipeline import eval_examples
 from data.progress import track
+from experiments.gallery import chosen, write_gallery
 from experiments.runs import build_model
 from experiments.terminal import table
 from experiments.voc_submission import write_submission
@@ -138,18 +139,24 @@ class Evaluation:
         text = json.dumps(protocol, sort_keys=True)
         return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
-    def examples_pictured(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """A few examples, spread over the split: id, image, label, prediction."""
-        spread = self.examples.shard(max(1, self.num_images // NUM_PICTURED), 0)
-        for example in spread.take(NUM_PICTURED).as_numpy_iterator():
-            prediction = np.asarray(self.predict(example["image"][None])[0])
-            yield example["id"].decode(), example["image"], example["label"], prediction
+    def predicted(
+        self, ids: Container[str]
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Some ids -> those examples: id, image, label, prediction."""
+        for example in self.examples.as_numpy_iterator():
+            if (name := example["id"].decode()) in ids:
+                prediction = np.asarray(self.predict(example["image"][None])[0])
+                yield name, example["image"], example["label"], prediction
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """By id: [H, 4 W, 3] uint8, photo, label, prediction, and errors in grey."""
+        """A few, spread over the split, by id: [H, 4 W, 3] uint8, photo, label, prediction, errors.
+
+        After score().
+        """
         palette = whole_palette(self.builder.info.metadata["palette"])
+        spread = self.counts.ids[:: max(1, self.num_images // NUM_PICTURED)][:NUM_PICTURED]
         pictures = {}
-        for name, image, label, prediction in self.examples_pictured():
+        for name, image, label, prediction in self.predicted(spread):
             errors = (label != IGNORE_LABEL) & (label != prediction)
             parts = (image, palette[label], palette[prediction], palette[errors * IGNORE_LABEL])
             pictures[name] = np.concatenate(parts, axis=1)
@@ -171,12 +178,17 @@ class Evaluation:
         write_submission(file, predictions, sizes)
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
-        """Writes NAME.json, NAME.npz (the counts) and NAME.png: a few images and predictions."""
+        """Writes NAME.json, NAME.npz (the counts) and NAME.html, a page to look at."""
         write_json(folder / f"{name}.json", result)
         write_counts(folder / f"{name}.npz", self.counts)
-        palette = self.builder.info.metadata["palette"]
-        pictured = list(self.examples_pictured())
-        side_by_side(folder / f"{name}.png", pictured, self.class_names, palette)
+        wanted = {image for ids in chosen(self.counts).values() for image in ids}
+        write_gallery(
+            folder / f"{name}.html",
+            result,
+            self.counts,
+            self.predicted(wanted),
+            self.builder.info.metadata["palette"],
+        )
 
 
 def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Records:
         write_json(file, note)
 
     def finish(self, step: int) -> dict:
-        """The last evaluation, written as eval.json and eval.png."""
+        """The last evaluation, written as eval.json, eval.npz and eval.html."""
         result = self.evaluate(step)
         self._evaluation.write(self.workdir, "eval", result)
         return result

@@ -1,0 +1,141 @@
+"""An evaluation as a page to look at: scores, confusion, boundaries, and images good and bad."""
+
+import html
+import io
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+
+from data.classes import IGNORE_LABEL
+from data.pictures import inline, inline_png, whole_palette, write_page
+from model.evaluate import Counts
+from model.metrics import iou_per_class, mean_iou
+
+SHOWN = 6  # Images of each kind.
+
+# Shows the figures of a class, or all of them.
+FILTER = """
+<script>
+document.getElementById("class").onchange = event => {
+  for (const figure of document.querySelectorAll("figure[data-classes]"))
+    figure.hidden = event.target.value && !figure.dataset.classes.split("|").includes(event.target.value);
+};
+</script>
+"""  # noqa: E501
+
+
+def chosen(counts: Counts) -> dict[str, list[str]]:
+    """The counts of a split -> the ids of images to show, by kind: worst, median, best.
+
+    By each image's mIoU over the classes seen in it; images without a valid pixel are left out.
+    """
+    each = np.array([mean_iou(confusion) for confusion in counts.confusions])
+    order = [counts.ids[i] for i in np.argsort(each, kind="stable") if not np.isnan(each[i])]
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    return {
+        "Worst": order[:SHOWN],
+        "Median": order[middle : middle + SHOWN],
+        "Best": order[::-1][:SHOWN],
+    }
+
+
+def write_gallery(
+    file: pathlib.Path,
+    result: dict[str, Any],
+    counts: Counts,
+    shown: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
+    colours: Sequence[Sequence[int]],
+) -> None:
+    """What eval.json holds, the counts, and (id, image, label, prediction) of images -> a page.
+
+    shown: those that chosen(counts) names, in any order. The page needs no other file.
+    """
+    names, palette = list(result["iou_per_class"]), whole_palette(colours)
+    confusion = counts.confusions.sum(0)
+    figures = {
+        name: _figure(name, image, label, prediction, names, palette, counts)
+        for name, image, label, prediction in shown
+    }
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
+    sections = "".join(
+        f"<h2>{kind}</h2>" + "".join(figures[name] for name in ids)
+        for kind, ids in chosen(counts).items()
+    )
+    protocol = ", ".join(f"{field} {value}" for field, value in result["protocol"].items())
+    body = (
+        f"<p>{html.escape(protocol)}; step {result['step']}</p>"
+        + _scores(result, palette)
+        + inline_png(_plot(confusion, result, names), "row-normalised confusion; trimap curve")
+        + "<h2>Images</h2><p>Photo, label, prediction, errors. Show only those with "
+        f'<select id="class"><option value="">any class</option>{options}</select></p>'
+        + sections
+        + FILTER
+    )
+    title = f"{result['config']['name']}: mIoU {100 * result['miou']:.2f} %"
+    write_page(file, title, body)
+
+
+def _figure(name, image, label, prediction, names, palette, counts):
+    """One image as HTML: photo, label, prediction, errors, and its mIoU."""
+    confusion = counts.confusions[counts.ids.index(name)]
+    errors = ((label != IGNORE_LABEL) & (label != prediction)) * np.uint8(255)
+    seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    pictures = (image, palette[label], palette[prediction], errors)
+    classes = html.escape("|".join(names[k] for k in seen))
+    caption = f"{name}: {100 * mean_iou(confusion):.1f} %"
+    worst = names[int(np.nanargmin(iou_per_class(confusion)))]
+    return (
+        f'<figure data-classes="{classes}">{"".join(map(inline, pictures))}'
+        f"<figcaption>{html.escape(caption)}, lowest: {html.escape(worst)}</figcaption></figure>"
+    )
+
+
+def _scores(result, palette):
+    """The classes' scores, and those over all, as two HTML tables."""
+
+    def cell(value):
+        return f"<td>{'-' if value is None else f'{100 * value:.2f}'}</td>"
+
+    rows = [
+        f'<tr><td><i style="background: rgb{tuple(palette[i].tolist())}"></i>{html.escape(name)}'
+        f"</td>{cell(iou)}{cell(result['boundary_iou_per_class'][name])}</tr>"
+        for i, (name, iou) in enumerate(result["iou_per_class"].items())
+    ]
+    low, high = (f"{100 * bound:.2f}" for bound in result["miou_interval"])
+    over_all = {
+        f"mIoU (95 % interval over images: {low} to {high})": result["miou"],
+        "pixel accuracy": result["pixel_accuracy"],
+        "mean accuracy": result["mean_accuracy"],
+        "frequency-weighted IoU": result["frequency_weighted_iou"],
+        "mean boundary IoU": result["boundary_iou"],
+    }
+    means = [f"<tr><td>{name}</td>{cell(value)}</tr>" for name, value in over_all.items()]
+    return (
+        f"<table><tr><th>over all</th><th>%</th></tr>{''.join(means)}</table><br>"
+        "<table><tr><th>class</th><th>IoU %</th><th>boundary IoU %</th></tr>"
+        f"{''.join(rows)}</table>"
+    )
+
+
+def _plot(confusion, result, names):
+    """The confusion matrix, each row divided by its sum, and mIoU near boundaries -> a PNG."""
+    size = 3 + 0.28 * len(names)
+    figure = matplotlib.figure.Figure(figsize=(size + 5, size), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(size, 5))
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    picture = left.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, ax=left, shrink=0.6)
+    left.set(xlabel="prediction", ylabel="label", title="share of the label's pixels")
+    left.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    left.set_yticks(range(len(names)), names, fontsize=8)
+    curve = {int(width): miou for width, miou in result["trimap_miou"].items() if miou is not None}
+    right.plot(list(curve), [100 * miou for miou in curve.values()], marker="o", label="near")
+    right.axhline(100 * result["miou"], linestyle=":", color="grey", label="everywhere")
+    right.set(xlabel="pixels from a boundary, at most", ylabel="mIoU, %", title="near boundaries")
+    right.legend()
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110, format="png")
+    return file.getvalue()
