@@ -47,6 +47,7 @@ def write_page(path: pathlib.Path, title: str, body: str) -> None:
 <style>
 body {{ font: 15px/1.5 sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 75rem }}
 pre {{ white-space: pre-wrap }}
+p {{ overflow-wrap: anywhere }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #8884 }}
 i {{ display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.1em }}

@@ -68,7 +68,8 @@ def write_gallery(
     body = (
         f"<p>{html.escape(protocol)}; step {result['step']}</p>"
         + _scores(result, palette)
-        + inline_png(_plot(confusion, result, names), "row-normalised confusion; trimap curve")
+        + inline_png(_confusion_plot(confusion, names), "row-normalised confusion")
+        + inline_png(_trimap_plot(result), "mIoU near boundaries")
         + "<h2>Images</h2><p>Photo, label, prediction, errors. Show only those with "
         f'<select id="class"><option value="">any class</option>{options}</select></p>'
         + sections
@@ -120,22 +121,32 @@ def _scores(result, palette):
     )
 
 
-def _plot(confusion, result, names):
-    """The confusion matrix, each row divided by its sum, and mIoU near boundaries -> a PNG."""
+def _confusion_plot(confusion, names):
+    """The confusion matrix, each row divided by its sum -> a PNG."""
     size = 3 + 0.28 * len(names)
-    figure = matplotlib.figure.Figure(figsize=(size + 5, size), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(size, 5))
+    figure = matplotlib.figure.Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    picture = left.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(picture, ax=left, shrink=0.6)
-    left.set(xlabel="prediction", ylabel="label", title="share of the label's pixels")
-    left.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    left.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), ax=axes, shrink=0.6)
+    axes.set(xlabel="prediction", ylabel="label", title="share of the label's pixels")
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    return _png(figure)
+
+
+def _trimap_plot(result):
+    """mIoU near boundaries, by how near -> a PNG."""
+    figure = matplotlib.figure.Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
     curve = {int(width): miou for width, miou in result["trimap_miou"].items() if miou is not None}
-    right.plot(list(curve), [100 * miou for miou in curve.values()], marker="o", label="near")
-    right.axhline(100 * result["miou"], linestyle=":", color="grey", label="everywhere")
-    right.set(xlabel="pixels from a boundary, at most", ylabel="mIoU, %", title="near boundaries")
-    right.legend()
+    axes.plot(list(curve), [100 * miou for miou in curve.values()], marker="o", label="near")
+    axes.axhline(100 * result["miou"], linestyle=":", color="grey", label="everywhere")
+    axes.set(xlabel="pixels from a boundary, at most", ylabel="mIoU, %", title="near boundaries")
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure):
     file = io.BytesIO()
-    figure.savefig(file, dpi=110, format="png")
+    figure.savefig(file, dpi=100, format="png")
     return file.getvalue()
