@@ -18,6 +18,7 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import math
 import pathlib
 
 from absl import flags
@@ -44,11 +45,13 @@ def main(_) -> None:
     asked = {
         "split": SPLIT.value,
         "output_stride": OUTPUT_STRIDE.value,
-        "scales": SCALES.value and tuple(map(positive, SCALES.value)),
+        "scales": None if SCALES.value is None else tuple(map(positive, SCALES.value)),
         "flip": FLIP.value,
     }
     how = {**own, **{name: value for name, value in asked.items() if value is not None}}
     how["scales"] = tuple(how["scales"])
+    if not how["scales"]:
+        raise ValueError("--scales names none.")
     evaluation = Evaluation(config, **how, data_dir=DATA_DIR.value)
     step = load_weights(evaluation.model, run)
     if SUBMISSION.value:
@@ -66,7 +69,7 @@ def main(_) -> None:
 def positive(scale: str) -> float:
     """A scale as text -> its value. Raises ValueError where it is no positive number."""
     try:
-        if float(scale) > 0:
+        if 0 < float(scale) < math.inf:
             return float(scale)
     except ValueError:
         pass

@@ -25,7 +25,7 @@ import tensorflow as tf
 from absl import flags
 
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config
+from experiments.runs import build_model, load_weights, read_config, read_data
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
@@ -85,11 +85,7 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
-    if not (run / "data.json").exists():
-        raise FileNotFoundError(
-            f"{run} has no data.json, which names its classes. train.py writes it: give the run's "
-            "command again."
-        )
+    read_data(run)  # It must be there, and whole.
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
         output_stride = config.eval.output_stride

@@ -29,7 +29,7 @@ from data.photos import find_photos, overlay, read_photo
 from data.pictures import whole_palette
 from data.progress import track
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config
+from experiments.runs import build_model, load_weights, read_config, read_data
 from experiments.terminal import run_program
 from model.aspp import rates_at
 from model.inference import in_pieces
@@ -48,7 +48,9 @@ MARGIN = 1024
 def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
     """A run -> images to class ids, what data.json says of the classes, and a piece's margin."""
     config = read_config(run)
-    output_stride = OUTPUT_STRIDE.value or config.eval.output_stride
+    output_stride = OUTPUT_STRIDE.value
+    if output_stride is None:
+        output_stride = config.eval.output_stride
     model = build_model(config, output_stride=output_stride)
     load_weights(model, run)
     backbone = config.model.backbone
@@ -60,12 +62,12 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
         multi_grid=config.model.multi_grid,
         rates=rates_at(output_stride, config.model.atrous_rates or ()),
     )
-    return predict, json.loads((run / "data.json").read_text()), seen // 2 + 1
+    return predict, read_data(run), seen // 2 + 1
 
 
 def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
     """A SavedModel of export.py -> the same. Raises ValueError for another's."""
-    if OUTPUT_STRIDE.value or FLIP.value:
+    if OUTPUT_STRIDE.value is not None or FLIP.value:
         raise ValueError("A SavedModel predicts as it was exported: no --output_stride, no --flip.")
     if not (folder / "saved_model.pb").exists():
         raise FileNotFoundError(f"{folder} is no SavedModel; export.py writes one.")
@@ -76,6 +78,19 @@ def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
     return loaded, json.loads(data.read_text()), MARGIN
 
 
+def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
+    """Raises ValueError where two photos would be written to one file, or output is one."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output={output} is a file; name a folder.")
+    by_stem = {}
+    for file in photos:
+        if (other := by_stem.setdefault(file.stem, file)) != file:
+            raise ValueError(
+                f"{other} and {file} would both be written to {output / file.stem}_mask.png: "
+                "predict them one after the other, each into an --output of its own."
+            )
+
+
 def main(arguments: list[str]) -> None:
     if bool(RUN.value) == bool(SAVED_MODEL.value):
         raise ValueError("Name a --run or a --saved_model.")
@@ -83,6 +98,7 @@ def main(arguments: list[str]) -> None:
     if not photos:
         raise ValueError("Name photos, or a folder of them, after the flags.")
     output = pathlib.Path(OUTPUT.value)
+    check_names(photos, output)
     if RUN.value:
         predict, data, margin = from_run(pathlib.Path(RUN.value))
     else:

@@ -29,13 +29,16 @@ def read_evaluation(path: pathlib.Path) -> tuple[dict[str, Any], Counts]:
     file = path / "eval.json" if path.is_dir() else path
     try:
         result = json.loads(file.read_text())
-        return result, read_counts(file.with_suffix(".npz"))
+        counts = read_counts(file.with_suffix(".npz"))
+        if result["miou"] != mean_iou(counts.confusions.sum(0)):
+            raise ValueError(f"{file} and the .npz beside it are of different evaluations.")
+        return result, counts
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error.filename} is not there; python eval.py --run=... writes it."
         ) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged, or not of eval.py: {error}") from error
 
 
 def check_protocols(results: list[dict[str, Any]], *, mix: bool = False) -> None:

@@ -163,7 +163,12 @@ class Evaluation:
         return pictures
 
     def submit(self, file: pathlib.Path) -> None:
-        """Predicts all images of the split -> a .tgz for VOC's server; no label is looked at."""
+        """Predicts all images of the split -> a .tgz for VOC's server; no label is looked at.
+
+        Raises ValueError where the folder it is to be in is not there.
+        """
+        if file.is_dir() or not file.parent.is_dir():
+            raise ValueError(f"{file} cannot be written: it is a folder, or is in none.")
         sizes = {
             example["id"].decode(): example["image"].shape[:2]
             for example in self.examples.as_numpy_iterator()
@@ -179,8 +184,9 @@ class Evaluation:
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
         """Writes NAME.json, NAME.npz (the counts) and NAME.html, a page to look at."""
-        write_json(folder / f"{name}.json", result)
+        # The counts first: a JSON is never without its own.
         write_counts(folder / f"{name}.npz", self.counts)
+        write_json(folder / f"{name}.json", result)
         wanted = {image for ids in chosen(self.counts).values() for image in ids}
         write_gallery(
             folder / f"{name}.html",

@@ -65,6 +65,23 @@ def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str)
     write_json(file, data)
 
 
+def read_data(run: pathlib.Path) -> dict[str, Any]:
+    """What write_data wrote. Raises FileNotFoundError or ValueError where it cannot be had."""
+    file = run / "data.json"
+    try:
+        data = json.loads(file.read_text())
+        if not {"class_names", "palette"} <= data.keys():
+            raise ValueError("it does not name classes and their colours")
+        return data
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{run} has no data.json, which names its classes. train.py writes it: give the run's "
+            "command again."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+
+
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """A config -> its dotted fields and their values, as JSON has them."""
     return _flatten(json.loads(config.to_json()))

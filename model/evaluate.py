@@ -44,4 +44,6 @@ def evaluate(
         boundary += boundary_counts(label, prediction, **facts)
     if len(ids) != num_images:
         raise ValueError(f"Scored {len(ids)} images of a split that has {num_images}.")
+    if len(set(ids)) != num_images:
+        raise ValueError("Scored an image twice, and another one not at all.")
     return Counts(ids, np.stack(confusions), trimap, boundary)

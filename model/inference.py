@@ -1,7 +1,9 @@
 """From a model to class probabilities for whole images, at their own size (Sec. 4.1)."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -29,14 +31,13 @@ def class_probabilities(
 ) -> KerasTensor:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, C] probabilities, at any H and W.
 
-    The images are padded at the bottom and the right to a multiple of output_stride, plus 1,
-    where features lie exactly on pixels; the result is cut back. The model sees them at each of the
-    scales, of which a side of n pixels has round(scale * (n - 1)) + 1, and if flip, mirrored too;
-    the result is the mean of the probabilities.
+    The images are padded at the bottom and the right until a side is a multiple of output_stride,
+    plus 1, at each of the scales: there features lie exactly on pixels. The result is cut back. If
+    flip, the model sees them mirrored too; the result is the mean of the probabilities.
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
-    padded = pad_to_stride(images, output_stride, mean_pixel)
+    padded = pad_to_stride(images, output_stride * common_denominator(scales), mean_pixel)
     size = ops.shape(padded)[1:3]
     to_logits = without_upsampling(model)
     total = 0.0
@@ -50,6 +51,11 @@ def class_probabilities(
             probabilities = (straight + ops.flip(mirrored, axis=2)) / 2
         total = total + probabilities
     return (total / len(scales))[:, :height, :width]
+
+
+def common_denominator(scales: Sequence[float]) -> int:
+    """Scales -> the number of which each of them is a whole number of parts: 4 for quarters."""
+    return math.lcm(*(Fraction(scale).limit_denominator(16).denominator for scale in scales))
 
 
 def scaled_size(size, scale):

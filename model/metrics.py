@@ -69,13 +69,16 @@ def resampled_mean_ious(
 ) -> np.ndarray:
     """[N, C, C] pixel counts of N images -> [samples] mIoU of N images drawn with replacement.
 
+    Always over the classes seen in all of them: one that a sample lacks counts as in the whole.
     Two runs over the same images are drawn alike, with the same seed: differences are paired.
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
     """
     n, c, _ = confusions.shape
     times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
     drawn = (times @ confusions.reshape(n, c * c)).reshape(samples, c, c)
-    return np.array([mean_iou(confusion) for confusion in drawn])
+    whole = iou_per_class(confusions.sum(0))
+    ious = np.stack([iou_per_class(confusion) for confusion in drawn])
+    return np.where(np.isnan(ious), whole, ious)[:, ~np.isnan(whole)].mean(1)
 
 
 def interval(values: np.ndarray, coverage: float = 0.95) -> tuple[float, float]:

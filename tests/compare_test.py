@@ -64,10 +64,18 @@ def test_other_images_or_protocols_or_classes_are_refused():
 def test_an_evaluation_is_read_with_its_counts(tmp_path):
     with pytest.raises(FileNotFoundError, match="eval.json is not there; python eval.py"):
         read_evaluation(tmp_path)
-    (tmp_path / "eval.json").write_text(json.dumps({"miou": 0.5}))
+    counts = counts_of(0.7)
+    result = {"miou": mean_iou(counts.confusions.sum(0))}
+    (tmp_path / "eval.json").write_text(json.dumps(result))
     with pytest.raises(FileNotFoundError, match="eval.npz is not there"):
         read_evaluation(tmp_path)
-    write_counts(tmp_path / "eval.npz", counts_of(0.7))
+    write_counts(tmp_path / "eval.npz", counts)
     for path in (tmp_path, tmp_path / "eval.json"):
-        result, counts = read_evaluation(path)
-        assert result == {"miou": 0.5} and len(counts.ids) == 40
+        read, counts = read_evaluation(path)
+        assert read == result and len(counts.ids) == 40
+    write_counts(tmp_path / "eval.npz", counts_of(0.6))
+    with pytest.raises(ValueError, match="of different evaluations"):
+        read_evaluation(tmp_path)
+    (tmp_path / "eval.json").write_text("[]")
+    with pytest.raises(ValueError, match="not of eval.py"):
+        read_evaluation(tmp_path)

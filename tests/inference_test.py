@@ -12,6 +12,7 @@ from model.inference import (
     SCALES,
     class_ids,
     class_probabilities,
+    common_denominator,
     in_pieces,
     pad_to_stride,
     scaled_size,
@@ -79,8 +80,8 @@ def test_at_one_scale_it_is_the_models_own_output(network):
 
 
 def test_several_scales_are_the_mean_of_each(network):
-    """Of the whole padded image: 33 pixels become 17, 33 and 57."""
-    images, scales = images_of((30, 45)), (0.5, 1.0, 1.75)
+    """Of a size that needs no padding; other sizes are padded further for more scales."""
+    images, scales = images_of((33, 65)), (0.5, 1.0, 1.75)
     each = [probabilities_of(network, images, scales=(scale,)) for scale in scales]
     mean = probabilities_of(network, images, scales=scales)
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-5)
@@ -95,10 +96,36 @@ def test_the_scales_are_those_of_the_paper():
     assert sizes == [257, 385, 513, 641, 769, 897]
 
 
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_at_every_scale_features_lie_on_pixels(output_stride):
+    """At any size: 500 pixels become 513, 333 become 385 or 513."""
+    assert common_denominator(SCALES) == 4 and common_denominator((1.0,)) == 1
+    for size in ((500, 333), (1, 375)):
+        images = images_of(size, 1)
+        padded = pad_to_stride(images, output_stride * common_denominator(SCALES), MEAN)
+        for scale in SCALES:
+            for side in scaled_size(padded.shape[1:3], scale):
+                assert int(side) % output_stride == 1
+
+
+def test_what_is_seen_at_another_scale_stays_where_it_is():
+    """A ramp is a ramp at any scale: pixel by pixel, up to the far edge."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.MaxPooling2D(1, 8)(images)  # Every eighth pixel, as features lie.
+    ramp_model = keras.Model(images, keras.layers.Rescaling(0.01, name="logits")(x))
+    ramp = np.tile(np.arange(90)[None, :, None], (45, 1, 3)) * np.array([1, 0, 2])
+    how = dict(output_stride=8, mean_pixel=(0, 0, 0))
+    inner = (0, slice(0, 24), slice(0, 60))  # Away from the padding's edge.
+    plain = np.array(class_probabilities(ramp_model, ramp[None], **how))[inner]
+    for scale in (0.5, 1.75):
+        other = class_probabilities(ramp_model, ramp[None], scales=(scale,), **how)
+        np.testing.assert_allclose(np.array(other)[inner], plain, atol=1e-3)
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways(network, flip):
     """At sizes that need no padding, which is at the right alone."""
-    images, how = images_of((33, 49)), {"scales": (0.5, 1.0), "flip": flip}
+    images, how = images_of((33, 65)), {"scales": (0.5, 1.0), "flip": flip}
     straight = probabilities_of(network, images, **how)
     mirrored = probabilities_of(network, images[:, :, ::-1], **how)[:, :, ::-1]
     assert (np.abs(straight - mirrored).max() < 1e-5) == flip
@@ -202,6 +229,12 @@ def test_the_order_of_the_images_changes_nothing():
 def test_evaluation_refuses_another_number_of_images(num_images):
     with pytest.raises(ValueError, match=f"Scored 3 images of a split that has {num_images}"):
         evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=num_images, **FACTS)
+
+
+def test_evaluation_refuses_an_image_twice():
+    one, two, _ = examples(SIZES)
+    with pytest.raises(ValueError, match="an image twice"):
+        evaluate(lambda x: x[..., 0] % 3, [one, two, one], num_images=3, **FACTS)
 
 
 def test_evaluation_does_not_resize_what_does_not_fit():

@@ -124,6 +124,18 @@ def test_a_resampled_miou_is_that_of_images_drawn_with_replacement():
         assert value == pytest.approx(mean_iou(confusions[images].sum(0)), abs=1e-12)
 
 
+def test_a_class_that_a_sample_lacks_counts_as_in_the_whole():
+    """Two images, of which one alone has class 2: half of the samples lack it."""
+    confusions = np.zeros((2, 4, 4), np.int64)
+    confusions[:, 0, 0], confusions[0, 2, 2], confusions[0, 2, 0] = 10, 6, 2
+    whole = iou_per_class(confusions.sum(0))
+    times = np.random.default_rng(0).multinomial(2, [0.5, 0.5], size=40)
+    for value, drawn in zip(resampled_mean_ious(confusions, samples=40), times, strict=True):
+        iou = iou_per_class((drawn[:, None, None] * confusions).sum(0))
+        expected = np.where(np.isnan(iou), whole, iou)[[0, 2]].mean()
+        assert value == pytest.approx(expected)
+
+
 def test_an_interval_holds_the_truth_as_often_as_it_says():
     """400 splits of 30 images: mIoU of all of them lies in 95 % of the intervals, or nearly."""
     population = matrices(400)

@@ -192,11 +192,14 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["photo.jpg"], "Name a --run or a --saved_model"),
         (["--run=RUN"], "Name photos"),
         (["--run=RUN", "nowhere.jpg"], "nowhere.jpg names no photo"),
+        (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
+        (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
         (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
         (["--run=experiments", "README.md"], "is no run"),
     ],
 )
 def test_mistakes_in_predicting_are_named(run, arguments, said):
+    (run / "README.png").touch()
     code, out = program(
         "predict.py", *(argument.replace("RUN", str(run)) for argument in arguments)
     )
