@@ -4,6 +4,7 @@ r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix 
     python eval.py --run=runs/shapes/base --output_stride=8     the same weights, denser features
     python eval.py --run=runs/base --output_stride=8 --scales=0.5,0.75,1,1.25,1.5,1.75 --flip
                                                                 the last row of Table 4 and 6
+    python eval.py --run=runs/shapes/base --masks=masks         each prediction too, as a PNG
     python eval.py --run=runs/base --split=test --submission=results.tgz
                                                                 what VOC's server takes
 
@@ -24,7 +25,7 @@ import pathlib
 from absl import flags
 
 from experiments.evaluation import Evaluation, report
-from experiments.runs import load_weights, read_config
+from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
@@ -32,6 +33,7 @@ SPLIT = flags.DEFINE_string("split", None, "The run's own if not given: val, say
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
 FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
+MASKS = flags.DEFINE_string("masks", None, "A folder in which to leave predictions as ID.png.")
 SUBMISSION = flags.DEFINE_string(
     "submission", None, "Writes predictions for VOC's server to this .tgz; nothing is scored."
 )
@@ -41,7 +43,11 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets 
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
-    own = {"split": config.eval_data.split, **config.eval}
+    own = {
+        "split": config.eval_data.split,
+        **config.eval,
+        "scales": tuple(config.eval.scales),  # A list, in JSON.
+    }
     asked = {
         "split": SPLIT.value,
         "output_stride": OUTPUT_STRIDE.value,
@@ -49,21 +55,21 @@ def main(_) -> None:
         "flip": FLIP.value,
     }
     how = {**own, **{name: value for name, value in asked.items() if value is not None}}
-    how["scales"] = tuple(how["scales"])
     if not how["scales"]:
         raise ValueError("--scales names none.")
     evaluation = Evaluation(config, **how, data_dir=DATA_DIR.value)
+    evaluation.check_class_names(read_data(run)["class_names"])
     step = load_weights(evaluation.model, run)
     if SUBMISSION.value:
         evaluation.submit(pathlib.Path(SUBMISSION.value))
         print(f"{run}, step {step}: {evaluation.num_images} images -> {SUBMISSION.value}")
         return
-    result = evaluation.score(step)
-    name = "eval" if how == {**own, "scales": tuple(own["scales"])} else file_name(**how)
+    result = evaluation.score(step, masks=pathlib.Path(MASKS.value) if MASKS.value else None)
+    name = "eval" if how == own else file_name(**how)
     evaluation.write(run, name, result)
     print(report(result))
     print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in how.items())}")
-    print(f"-> {run / name}.json")
+    print(f"-> {run / name}.json, .npz and .html")
 
 
 def positive(scale: str) -> float:

@@ -24,8 +24,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from data.files import write_json
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config, read_data
+from experiments.runs import build_model, load_weights, read_config, read_data, seen_by
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
@@ -40,7 +41,8 @@ CHECKED_SIZES = ((75, 50), (1, 129))  # Pixels; one that padding changes, and a 
 class Segmenter(tf.Module):
     """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size.
 
-    data_file: the run's data.json, which goes along as an asset; it names the classes.
+    data_file: goes along as an asset: the run's data.json, which names the classes, and the
+    receptive_field, which tells how far apart pieces of a large photo do not see each other.
     """
 
     def __init__(
@@ -85,20 +87,23 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 def main(_) -> None:
     run = pathlib.Path(RUN.value)
     config = read_config(run)
-    read_data(run)  # It must be there, and whole.
+    data = read_data(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
         output_stride = config.eval.output_stride
     model = build_model(config, output_stride=output_stride)
     step = load_weights(model, run)
     folder = pathlib.Path(OUTPUT.value or run / "saved_model")
-    segmenter = Segmenter(
-        model,
-        backbone=config.model.backbone,
-        output_stride=output_stride,
-        data_file=run / "data.json",
-    )
-    export(segmenter, folder)
+    with tempfile.TemporaryDirectory() as beside:
+        data_file = pathlib.Path(beside) / "data.json"
+        write_json(data_file, {**data, "receptive_field": seen_by(config, output_stride)})
+        segmenter = Segmenter(
+            model,
+            backbone=config.model.backbone,
+            output_stride=output_stride,
+            data_file=data_file,
+        )
+        export(segmenter, folder)
     print(f"{run}, step {step}, output_stride {output_stride} -> {folder}")
 
 

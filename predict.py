@@ -23,17 +23,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 from absl import flags
-from PIL import Image
 
+from data.files import write_bytes
 from data.photos import find_photos, overlay, read_photo
-from data.pictures import whole_palette
+from data.pictures import mask_png, whole_palette
 from data.progress import track
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config, read_data
+from experiments.runs import build_model, load_weights, read_config, read_data, seen_by
 from experiments.terminal import run_program
-from model.aspp import rates_at
 from model.inference import in_pieces
-from model.resnet import receptive_field
 
 RUN = flags.DEFINE_string("run", None, "A run's folder, as train.py wrote it.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")
@@ -41,12 +39,9 @@ OUTPUT = flags.DEFINE_string("output", "predictions", "The folder that is writte
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored too, which takes twice the time.")
 
-# Where only a SavedModel is known: over half of what a pixel of ResNet-101 with ASPP sees.
-MARGIN = 1024
-
 
 def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
-    """A run -> images to class ids, what data.json says of the classes, and a piece's margin."""
+    """A run -> images to class ids, what data.json says of the classes, and its receptive field."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -55,27 +50,25 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
     load_weights(model, run)
     backbone = config.model.backbone
     predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
-    seen = receptive_field(
-        backbone,
-        num_blocks=config.model.num_blocks,
-        output_stride=output_stride,
-        multi_grid=config.model.multi_grid,
-        rates=rates_at(output_stride, config.model.atrous_rates or ()),
-    )
-    return predict, read_data(run), seen // 2 + 1
+    return predict, read_data(run), seen_by(config, output_stride)
 
 
 def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
-    """A SavedModel of export.py -> the same. Raises ValueError for another's."""
+    """A SavedModel of export.py -> the same. Raises ValueError for another one."""
     if OUTPUT_STRIDE.value is not None or FLIP.value:
         raise ValueError("A SavedModel predicts as it was exported: no --output_stride, no --flip.")
     if not (folder / "saved_model.pb").exists():
         raise FileNotFoundError(f"{folder} is no SavedModel; export.py writes one.")
     loaded = tf.saved_model.load(str(folder))
-    if not hasattr(loaded, "data"):
-        raise ValueError(f"{folder} does not name its classes; export.py's SavedModels do.")
-    data = pathlib.Path(loaded.data.asset_path.numpy().decode())
-    return loaded, json.loads(data.read_text()), MARGIN
+    data = {}
+    if hasattr(loaded, "data"):
+        data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
+    if not {"class_names", "palette", "receptive_field"} <= data.keys():
+        raise ValueError(
+            f"{folder} does not say what its classes are and how far a pixel sees: export.py, as "
+            "it is now, writes SavedModels that do."
+        )
+    return loaded, data, data["receptive_field"]
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
@@ -100,9 +93,9 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        predict, data, margin = from_run(pathlib.Path(RUN.value))
+        predict, data, receptive_field = from_run(pathlib.Path(RUN.value))
     else:
-        predict, data, margin = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+        predict, data, receptive_field = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
     palette, failed = whole_palette(data["palette"]), 0
     for file in track(photos, "photo", len(photos)):
@@ -112,10 +105,13 @@ def main(arguments: list[str]) -> None:
             print(f"error: {error}; passed over.", file=sys.stderr, flush=True)
             failed += 1
             continue
-        class_ids = in_pieces(predict, photo, margin=margin)
-        mask = Image.fromarray(class_ids, mode="P")
-        mask.putpalette(palette.tobytes())
-        mask.save(output / f"{file.stem}_mask.png")
+        class_ids = in_pieces(predict, photo, margin=receptive_field // 2 + 1)
+        if class_ids.max() >= len(data["class_names"]):
+            raise ValueError(
+                f"Class {class_ids.max()} is predicted, and only {len(data['class_names'])} have "
+                "names: these weights are of another set of classes."
+            )
+        write_bytes(output / f"{file.stem}_mask.png", mask_png(class_ids, palette))
         picture = overlay(photo, class_ids, palette, data["class_names"])
         picture.save(output / f"{file.stem}_overlay.jpg", quality=90)
     print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")

@@ -167,6 +167,7 @@ def train(
         evaluation = Evaluation(
             config, split=config.eval_data.split, **config.eval, data_dir=data_dir
         )
+        evaluation.check_class_names(builder.info.metadata["class_names"])
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)
     checkpoint = state.checkpoint()

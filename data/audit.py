@@ -29,7 +29,7 @@ from data.build import open_dataset
 from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES
 from data.features import check_ids
 from data.files import write_json
-from data.pictures import inline, whole_palette, write_page
+from data.pictures import inline, inline_ids, whole_palette, write_page
 from data.pipeline import ENCODED, READ
 from data.progress import track
 from data.voc2012 import Labels, find_sbd, find_voc, png_labels
@@ -255,7 +255,7 @@ def pictures(
     for title, cases in wanted.items():
         rows = [
             "".join(
-                f"<figure>{inline(shown[name][0])}{inline(palette[shown[name][1]])}"
+                f"<figure>{inline(shown[name][0])}{inline_ids(shown[name][1], palette)}"
                 f"<figcaption>{html.escape(name)}</figcaption></figure>"
                 for name in case
             )
@@ -267,7 +267,7 @@ def pictures(
         own, sbd = labels_of_both(manual_dir)
         sections.append("<h2>Least agreement: photo, VOC's label, SBD's label</h2>")
         for name, share in against["least"]:
-            labels = "".join(inline(palette[label]) for label in read_both(name, own, sbd))
+            labels = "".join(inline_ids(label, palette) for label in read_both(name, own, sbd))
             photo = inline(shown[name][0]) if name in shown else ""
             caption = f"<figcaption>{html.escape(name)}: {100 * share:.1f} %</figcaption>"
             sections.append(f"<figure>{photo}{labels}{caption}</figure>")

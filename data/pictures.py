@@ -12,6 +12,9 @@ from PIL import Image
 from data.classes import IGNORE_LABEL, voc_palette
 from data.files import write_text
 
+HEIGHT = 160  # Pixels of a thumbnail on a page.
+THUMBNAIL = (4 * HEIGHT, 2 * HEIGHT)  # Twice as fine as it is shown, for fine screens.
+
 
 def whole_palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
     """The colours of the classes -> [256, 3] uint8; 255 as in VOC, ids of no class black."""
@@ -21,20 +24,41 @@ def whole_palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
     return palette
 
 
-def inline(picture: np.ndarray, height: int = 160) -> str:
-    """[H, W] or [H, W, 3] uint8 -> an HTML image that needs no file, shown `height` pixels high."""
+def mask_png(class_ids: np.ndarray, palette: np.ndarray) -> bytes:
+    """[H, W] uint8 class ids, [256, 3] colours -> a PNG of the ids, which shows the colours."""
+    picture, file = Image.fromarray(class_ids, mode="P"), io.BytesIO()
+    picture.putpalette(palette.tobytes())
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def inline(photo: np.ndarray, description: str = "photo") -> str:
+    """[H, W, 3] uint8 photo -> an HTML image that needs no file."""
+    small = Image.fromarray(photo)
+    small.thumbnail(THUMBNAIL)
+    return _inline(small, "jpeg", description)
+
+
+def inline_ids(class_ids: np.ndarray, palette: np.ndarray, description: str = "label") -> str:
+    """[H, W] ids and their [256, 3] colours -> an HTML image that needs no file, no pixel mixed."""
+    small = Image.fromarray(class_ids.astype(np.uint8), mode="P")
+    small.putpalette(palette.tobytes())
+    small.thumbnail(THUMBNAIL, Image.Resampling.NEAREST)
+    return _inline(small, "png", description)
+
+
+def _inline(picture, kind, description):
     file = io.BytesIO()
-    small = Image.fromarray(picture)
-    small.thumbnail((4 * height, 2 * height))  # Twice as fine as it is shown, for fine screens.
-    small.save(file, "PNG")
-    return inline_png(file.getvalue(), "", height)
+    picture.save(file, kind)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    alt = html.escape(description)
+    return f'<img height="{HEIGHT}" alt="{alt}" src="data:image/{kind};base64,{encoded}">'
 
 
-def inline_png(png: bytes, description: str, height: int | None = None) -> str:
-    """A PNG -> an HTML image that needs no file, shown `height` pixels high or full-size."""
+def inline_png(png: bytes, description: str) -> str:
+    """A PNG -> an HTML image that needs no file, shown full-size."""
     encoded = base64.b64encode(png).decode()
-    size = f' height="{height}"' if height else ""
-    return f'<img{size} alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
 
 
 def write_page(path: pathlib.Path, title: str, body: str) -> None:

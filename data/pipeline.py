@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -96,8 +96,10 @@ def batch_ids(
     return [example["id"].decode() for example in examples.as_numpy_iterator()]
 
 
-def eval_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """A split -> its examples one by one, in their order: whole images at their own size.
+def eval_examples(
+    builder: tfds.core.DatasetBuilder, split: str, ids: Collection[str] = ()
+) -> tf.data.Dataset:
+    """A split, or some ids of it -> the examples in their order: whole images at their own size.
 
     Each is {image: [H, W, 3] uint8, label: [H, W] int32, id: text}.
     """
@@ -110,11 +112,13 @@ def eval_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Data
             "id": example["id"],
         }
 
-    return (
-        builder.as_dataset(split=split, decoders=ENCODED, shuffle_files=False, read_config=READ)
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
+    examples = builder.as_dataset(
+        split=split, decoders=ENCODED, shuffle_files=False, read_config=READ
     )
+    if ids:
+        wanted = tf.constant(list(ids))
+        examples = examples.filter(lambda example: tf.reduce_any(example["id"] == wanted))
+    return examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def check_split(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.SplitInfo:

@@ -4,8 +4,8 @@
     python -m experiments.compare runs/a runs/a/eval_val_os8.json      one run, two ways
 
 It resamples the images, the same ones for both (a paired bootstrap), and prints the difference of
-mIoU with its 95 % interval, each class, and the images that moved most. Evaluations under different
-protocols are refused, unless --mix_protocols says that this is the question.
+mIoU and of each class, with 95 % intervals, and the images that moved most. Evaluations under
+different protocols are refused, unless --mix_protocols says that this is the question.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from experiments.evaluation import read_counts
 from experiments.terminal import table
 from model.evaluate import Counts
-from model.metrics import interval, iou_per_class, mean_iou, resampled_mean_ious
+from model.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
 
 MOVED = 10  # Images listed.
 
@@ -60,43 +60,62 @@ def check_protocols(results: list[dict[str, Any]], *, mix: bool = False) -> None
             )
 
 
-def difference(ours: Counts, theirs: Counts) -> tuple[float, tuple[float, float]]:
-    """Two counts of the same images -> theirs less ours in mIoU, and its 95 % interval.
+def differences(ours: Counts, theirs: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Two counts of the same images -> [C + 1] theirs less ours in IoU, and [C + 1, 2] intervals.
 
-    Raises ValueError where the images are not the same.
+    mIoU comes last. The intervals hold 95 % of the differences over resampled images, the same ones
+    for both. NaN for a class that one of them has not seen. Raises ValueError where the images are
+    not the same.
     """
-    if ours.ids != theirs.ids:
-        raise ValueError("They are not of the same images in the same order.")
-    pairs = [resampled_mean_ious(counts.confusions) for counts in (ours, theirs)]
-    whole = [mean_iou(counts.confusions.sum(0)) for counts in (ours, theirs)]
-    return whole[1] - whole[0], interval(pairs[1] - pairs[0])
+    if ours.ids != theirs.ids or ours.labels_sha256 != theirs.labels_sha256:
+        raise ValueError("They are not of the same images and labels.")
+
+    def with_mean(ious):
+        return np.append(ious, mean_over_classes(ious)[..., None], axis=-1)
+
+    pair = [counts.confusions for counts in (ours, theirs)]
+    whole = [with_mean(iou_per_class(confusions.sum(0))) for confusions in pair]
+    drawn = [with_mean(resampled_ious(confusions)) for confusions in pair]
+    intervals = np.array([interval(values) for values in (drawn[1] - drawn[0]).T])
+    return whole[1] - whole[0], intervals
 
 
 def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
     """Two counts of the same images -> what there is to say of their difference, in percent."""
-    change, (low, high) = difference(ours, theirs)
+    change, bounds = differences(ours, theirs)
+    low, high = bounds[-1]
     verdict = "more than chance" if low > 0 or high < 0 else "cannot be told from chance"
-    iou = [100 * iou_per_class(counts.confusions.sum(0)) for counts in (ours, theirs)]
+    iou = [iou_per_class(counts.confusions.sum(0)) for counts in (ours, theirs)]
     classes = [
-        [name, f"{a:.2f}", f"{b:.2f}", f"{b - a:+.2f}"]
-        for name, a, b in zip(class_names, *iou, strict=True)
+        [name, percent(a), percent(b), signed(d), " to ".join(map(signed, pair))]
+        for name, a, b, d, pair in zip(class_names, *iou, change[:-1], bounds[:-1], strict=True)
     ]
-    each = [np.array([100 * mean_iou(c) for c in counts.confusions]) for counts in (ours, theirs)]
-    moved = np.nan_to_num(each[1] - each[0])
-    most = sorted(range(len(moved)), key=lambda i: -abs(moved[i]))[:MOVED]
+    each = [np.array([mean_iou(c) for c in counts.confusions]) for counts in (ours, theirs)]
+    moved = each[1] - each[0]
+    most = np.argsort(-np.abs(np.nan_to_num(moved)), kind="stable")[:MOVED]
     images = [
-        [ours.ids[i], f"{each[0][i]:.2f}", f"{each[1][i]:.2f}", f"{moved[i]:+.2f}"] for i in most
+        [ours.ids[i], percent(each[0][i]), percent(each[1][i]), signed(moved[i])] for i in most
     ]
+    header = ["first", "second", "difference"]
     return "\n".join(
         [
-            table([["class", "first", "second", "difference"], *classes]),
+            table([["class", *header, "95 % interval"], *classes]),
             "",
-            table([["images that moved most", "first", "second", "difference"], *images]),
+            table([["images that moved most", *header], *images]),
             "",
-            f"mIoU: {100 * change:+.2f}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}: "
-            f"{verdict}",
+            f"mIoU: {signed(change[-1])}, 95 % interval {signed(low)} to {signed(high)}: {verdict}",
         ]
     )
+
+
+def percent(value: float) -> str:
+    """A fraction -> percent; `-` for NaN."""
+    return "-" if np.isnan(value) else f"{100 * value:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference of fractions -> percent with its sign; `-` for NaN."""
+    return "-" if np.isnan(value) else f"{100 * value:+.2f}"
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """A run's model on a whole split: one confusion matrix, a table, a JSON and a picture."""
 
 import hashlib
+import io
+import itertools
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,9 +16,9 @@ import tensorflow as tf
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
-from data.files import write_json
-from data.pictures import whole_palette
-from data.pipeline import eval_examples
+from data.files import write_bytes, write_json
+from data.pictures import mask_png, whole_palette
+from data.pipeline import check_split, eval_examples
 from data.progress import track
 from experiments.gallery import chosen, write_gallery
 from experiments.runs import build_model
@@ -24,19 +26,20 @@ from experiments.terminal import table
 from experiments.voc_submission import write_submission
 from model.boundary import TRIMAP_WIDTHS
 from model.evaluate import Counts, evaluate
-from model.inference import class_ids, class_probabilities
+from model.inference import class_ids, class_probabilities, padding_multiple, predictions
 from model.metrics import (
     frequency_weighted_iou,
     interval,
     iou_per_class,
     mean_accuracy,
     mean_iou,
+    mean_over_classes,
     pixel_accuracy,
-    resampled_mean_ious,
+    resampled_ious,
 )
 from model.resnet import BACKBONES
 
-EVALUATOR_VERSION = 1  # One more where the same weights and images would score otherwise.
+EVALUATOR_VERSION = 2  # One more where the same weights and images would score otherwise.
 NUM_PICTURED = 6  # Images in the picture, spread over the split.
 
 
@@ -91,21 +94,39 @@ class Evaluation:
                 f"model.num_classes is {config.model.num_classes}, but "
                 f"{config.eval_data.dataset} has {len(self.class_names)} classes."
             )
-        self.examples = eval_examples(self.builder, split)
-        self.num_images = self.builder.info.splits[split].num_examples
+        self.palette = whole_palette(self.builder.info.metadata["palette"])
+        self.num_images = check_split(self.builder, split).num_examples
         self.model = build_model(config, output_stride=output_stride)
         self.predict = predictor(self.model, backbone=config.model.backbone, **self.inference)
 
-    def score(self, step: int) -> dict[str, Any]:
+    def check_class_names(self, trained: Sequence[str]) -> None:
+        """Raises ValueError where a run was trained on other classes than it is scored on."""
+        pairs = itertools.zip_longest(trained, self.class_names)
+        differ = [f"{ours} is {theirs} there" for ours, theirs in pairs if ours != theirs]
+        if differ:
+            raise ValueError(
+                f"What was trained on does not have the classes of {self.builder.info.full_name}: "
+                f"{', '.join(differ[:5])}. Choose another --config.eval_data.dataset in training."
+            )
+
+    def predictions(self, ids: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """(example, [H, W] class ids) of each image of the split, or of some ids, in any order."""
+        examples = eval_examples(self.builder, self.split, ids)
+        return predictions(self.predict, examples.as_numpy_iterator())
+
+    def score(self, step: int, masks: pathlib.Path | None = None) -> dict[str, Any]:
         """Scores all images of the split -> what eval.json holds; fractions, not percents.
 
-        step: of the weights that the model was given. A class that is neither in a label nor in a
-        prediction has the IoU null, and no part in the mean. The counts it is all made of stay in
-        self.counts.
+        step: of the weights that the model was given. masks: a folder in which to leave each
+        prediction as ID.png. A class that is neither in a label nor in a prediction has the IoU
+        null, and no part in the mean. The counts it is all made of stay in self.counts.
         """
+        pairs = track(self.predictions(), f"evaluating {self.split}", self.num_images)
+        if masks:
+            masks.mkdir(parents=True, exist_ok=True)
+            pairs = self._saving(pairs, masks)
         self.counts = evaluate(
-            self.predict,
-            track(self.examples.as_numpy_iterator(), f"evaluating {self.split}", self.num_images),
+            pairs,
             num_images=self.num_images,
             num_classes=len(self.class_names),
             ignore_label=IGNORE_LABEL,
@@ -119,68 +140,82 @@ class Evaluation:
         return {
             **scores(self.counts, self.class_names),
             "num_images": self.num_images,
-            "protocol": self.protocol(self.counts.ids),
+            "protocol": self.protocol(self.counts.ids, self.counts.labels_sha256),
             "step": step,
             "config": self.config.to_dict(),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         }
 
-    def protocol(self, ids: Sequence[str]) -> dict[str, Any]:
-        """The ids of the images scored -> all that numbers must share to stand side by side."""
+    def _saving(self, pairs, folder):
+        """The same pairs, once the prediction of each is in the folder."""
+        for example, prediction in pairs:
+            png = mask_png(prediction, self.palette)
+            write_bytes(folder / f"{example['id'].decode()}.png", png)
+            yield example, prediction
+
+    def protocol(self, ids: Iterable[str], labels_sha256: str) -> dict[str, Any]:
+        """The ids of the images scored, and their labels -> all that comparable numbers share."""
+        multiple = padding_multiple(self.inference["output_stride"], self.inference["scales"])
         protocol = {
             "dataset": self.builder.info.full_name,
             "split": self.split,
             "ids_sha256": hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest(),
+            "labels_sha256": labels_sha256,
             "label": "the data set's own, at its own size; 255 not scored",
-            "padding": "mean pixel, bottom and right, to a multiple of output_stride, plus 1",
+            "padding": f"mean pixel, bottom and right, to a multiple of {multiple}, plus 1",
             **self.inference,
             "evaluator": EVALUATOR_VERSION,
         }
         text = json.dumps(protocol, sort_keys=True)
         return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
-    def predicted(
-        self, ids: Container[str]
-    ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Some ids -> those examples: id, image, label, prediction."""
-        for example in self.examples.as_numpy_iterator():
-            if (name := example["id"].decode()) in ids:
-                prediction = np.asarray(self.predict(example["image"][None])[0])
-                yield name, example["image"], example["label"], prediction
-
     def pictures(self) -> dict[str, np.ndarray]:
         """A few, spread over the split, by id: [H, 4 W, 3] uint8, photo, label, prediction, errors.
 
         After score().
         """
-        palette = whole_palette(self.builder.info.metadata["palette"])
         spread = self.counts.ids[:: max(1, self.num_images // NUM_PICTURED)][:NUM_PICTURED]
         pictures = {}
-        for name, image, label, prediction in self.predicted(spread):
+        for example, prediction in self.predictions(spread):
+            image, label = example["image"], example["label"]
             errors = (label != IGNORE_LABEL) & (label != prediction)
-            parts = (image, palette[label], palette[prediction], palette[errors * IGNORE_LABEL])
-            pictures[name] = np.concatenate(parts, axis=1)
+            parts = (
+                image,
+                self.palette[label],
+                self.palette[prediction],
+                self.palette[errors * IGNORE_LABEL],
+            )
+            pictures[example["id"].decode()] = np.concatenate(parts, axis=1)
         return pictures
 
     def submit(self, file: pathlib.Path) -> None:
-        """Predicts all images of the split -> a .tgz for VOC's server; no label is looked at.
+        """Predicts all images of VOC's test -> a .tgz for its server; no label is looked at.
 
-        Raises ValueError where the folder it is to be in is not there.
+        Raises ValueError for another data set or split, and where the folder is not there.
         """
         if file.is_dir() or not file.parent.is_dir():
             raise ValueError(f"{file} cannot be written: it is a folder, or is in none.")
-        sizes = {
-            example["id"].decode(): example["image"].shape[:2]
-            for example in self.examples.as_numpy_iterator()
-        }
-        examples = track(
-            self.examples.as_numpy_iterator(), f"predicting {self.split}", self.num_images
-        )
-        predictions = (
-            (example["id"].decode(), np.asarray(self.predict(example["image"][None])[0]))
-            for example in examples
-        )
-        write_submission(file, predictions, sizes)
+        official = getattr(self.builder, "SPLIT_SIZES", {}).get("test")
+        if self.builder.name != "voc2012" or self.split != "test":
+            raise ValueError(
+                f"VOC's server takes test of voc2012, not {self.split} of {self.builder.name}. "
+                "--masks writes predictions of any."
+            )
+        if self.num_images != official:
+            raise ValueError(
+                f"VOC's server takes all {official} images of test; here are {self.num_images}."
+            )
+        sizes = {}
+
+        def named():
+            for example, prediction in track(
+                self.predictions(), f"predicting {self.split}", self.num_images
+            ):
+                name = example["id"].decode()
+                sizes[name] = example["image"].shape[:2]
+                yield name, prediction
+
+        write_submission(file, named(), sizes)
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
         """Writes NAME.json, NAME.npz (the counts) and NAME.html, a page to look at."""
@@ -192,8 +227,8 @@ class Evaluation:
             folder / f"{name}.html",
             result,
             self.counts,
-            self.predicted(wanted),
-            self.builder.info.metadata["palette"],
+            self.predictions(wanted),
+            self.palette,
         )
 
 
@@ -204,7 +239,7 @@ def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
     boundary = np.where(counts.boundary[:, 1] > 0, boundary, np.nan)
     return {
         "miou": mean_iou(confusion),
-        "miou_interval": interval(resampled_mean_ious(counts.confusions)),
+        "miou_interval": interval(mean_over_classes(resampled_ious(counts.confusions))),
         "iou_per_class": _by_name(class_names, iou_per_class(confusion)),
         "pixel_accuracy": pixel_accuracy(confusion),
         "mean_accuracy": mean_accuracy(confusion),
@@ -216,18 +251,18 @@ def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def write_counts(file: pathlib.Path, counts: Counts) -> None:
-    """Writes the counts of a split: beside the file, then renamed."""
-    beside = file.with_name(f".{file.name}")
-    with beside.open("wb") as opened:
-        np.savez_compressed(opened, **counts._asdict())
-    beside.replace(file)
+    """Writes the counts of a split."""
+    compressed = io.BytesIO()
+    np.savez_compressed(compressed, **counts._asdict())
+    write_bytes(file, compressed.getvalue())
 
 
 def read_counts(file: pathlib.Path) -> Counts:
     """What write_counts wrote. Raises ValueError where it is damaged."""
     try:
         with np.load(file) as counts:
-            return Counts(**{**counts, "ids": counts["ids"].tolist()})
+            texts = {"ids": counts["ids"].tolist(), "labels_sha256": str(counts["labels_sha256"])}
+            return Counts(**{**counts, **texts})
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is damaged: {error}. Evaluate the run again.") from error
 

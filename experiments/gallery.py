@@ -3,18 +3,19 @@
 import html
 import io
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 
 from data.classes import IGNORE_LABEL
-from data.pictures import inline, inline_png, whole_palette, write_page
+from data.pictures import inline, inline_ids, inline_png, write_page
 from model.evaluate import Counts
 from model.metrics import iou_per_class, mean_iou
 
 SHOWN = 6  # Images of each kind.
+ERROR_COLOURS = np.repeat(np.array([[0], [255]], np.uint8), 3, axis=1)  # Right, wrong.
 
 # Shows the figures of a class, or all of them.
 FILTER = """
@@ -46,18 +47,19 @@ def write_gallery(
     file: pathlib.Path,
     result: dict[str, Any],
     counts: Counts,
-    shown: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
-    colours: Sequence[Sequence[int]],
+    shown: Iterable[tuple[dict[str, Any], np.ndarray]],
+    palette: np.ndarray,
 ) -> None:
-    """What eval.json holds, the counts, and (id, image, label, prediction) of images -> a page.
+    """What eval.json holds, the counts, and images with their predictions -> a page.
 
-    shown: those that chosen(counts) names, in any order. The page needs no other file.
+    shown: (example, [H, W] class ids) of those that chosen(counts) names, in any order. palette:
+    [256, 3], the colours of the ids. The page needs no other file.
     """
-    names, palette = list(result["iou_per_class"]), whole_palette(colours)
+    names = list(result["iou_per_class"])
     confusion = counts.confusions.sum(0)
     figures = {
-        name: _figure(name, image, label, prediction, names, palette, counts)
-        for name, image, label, prediction in shown
+        example["id"].decode(): _figure(example, prediction, names, palette, counts)
+        for example, prediction in shown
     }
     options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
     sections = "".join(
@@ -79,17 +81,23 @@ def write_gallery(
     write_page(file, title, body)
 
 
-def _figure(name, image, label, prediction, names, palette, counts):
+def _figure(example, prediction, names, palette, counts):
     """One image as HTML: photo, label, prediction, errors, and its mIoU."""
+    name, label = example["id"].decode(), example["label"]
     confusion = counts.confusions[counts.ids.index(name)]
-    errors = ((label != IGNORE_LABEL) & (label != prediction)) * np.uint8(255)
+    errors = (label != IGNORE_LABEL) & (label != prediction)
     seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
-    pictures = (image, palette[label], palette[prediction], errors)
+    pictures = [
+        inline(example["image"]),
+        inline_ids(label, palette),
+        inline_ids(prediction, palette, "prediction"),
+        inline_ids(errors, ERROR_COLOURS, "errors"),
+    ]
     classes = html.escape("|".join(names[k] for k in seen))
     caption = f"{name}: {100 * mean_iou(confusion):.1f} %"
     worst = names[int(np.nanargmin(iou_per_class(confusion)))]
     return (
-        f'<figure data-classes="{classes}">{"".join(map(inline, pictures))}'
+        f'<figure data-classes="{classes}">{"".join(pictures)}'
         f"<figcaption>{html.escape(caption)}, lowest: {html.escape(worst)}</figcaption></figure>"
     )
 

@@ -15,7 +15,9 @@ from data.build import audit_hash
 from data.files import write_json, write_text
 from experiments.terminal import table
 from model import pretrained
+from model.aspp import rates_at
 from model.deeplabv3 import deeplabv3
+from model.resnet import receptive_field
 
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # Ends a variable's key in a checkpoint.
@@ -131,6 +133,17 @@ def build_model(
         return deeplabv3(**arguments)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def seen_by(config: ml_collections.ConfigDict, output_stride: int) -> int:
+    """A run's config -> the pixels across that a logit depends on, image-level features aside."""
+    return receptive_field(
+        config.model.backbone,
+        num_blocks=config.model.num_blocks,
+        output_stride=output_stride,
+        multi_grid=config.model.multi_grid,
+        rates=rates_at(output_stride, config.model.atrous_rates or ()),
+    )
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:

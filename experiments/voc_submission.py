@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.classes import VOC_CLASS_NAMES, voc_palette
+from data.pictures import mask_png
 
 # comp6: segmentation, with training data beyond VOC's own, as ImageNet's weights are.
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -28,13 +29,10 @@ def write_submission(
     try:
         with tarfile.open(beside, "w:gz") as tar:
             for name, class_ids in predictions:
-                picture, png = Image.fromarray(class_ids, mode="P"), io.BytesIO()
-                picture.putpalette(voc_palette().tobytes())
-                picture.save(png, "PNG")
+                png = mask_png(class_ids, voc_palette())
                 member = tarfile.TarInfo(f"{FOLDER}/{name}.png")
-                member.size = png.tell()
-                png.seek(0)
-                tar.addfile(member, png)
+                member.size = len(png)
+                tar.addfile(member, io.BytesIO(png))
         check_submission(beside, sizes)
         beside.replace(file)
     finally:

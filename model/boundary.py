@@ -18,10 +18,10 @@ def distance_to_others(label: np.ndarray) -> np.ndarray:
     where all ids are alike the distance is infinite.
     """
     distance = np.full(label.shape, np.inf)
-    for value in np.unique(label):
-        inside = label == value
+    for value, box in _boxes(label):
+        inside = label[box] == value
         if not inside.all():
-            distance[inside] = ndimage.distance_transform_edt(inside)[inside]
+            distance[box][inside] = ndimage.distance_transform_edt(inside)[inside]
     return distance
 
 
@@ -37,18 +37,13 @@ def trimap_confusions(
 
     Source: Kohli et al., "Robust Higher Order Potentials for Enforcing Label Consistency", 2009.
     """
-    distance = distance_to_others(label)
-    return np.stack(
-        [
-            confusion_matrix(
-                label[distance <= width],
-                prediction[distance <= width],
-                num_classes=num_classes,
-                ignore_label=ignore_label,
-            )
-            for width in widths
-        ]
-    )
+    rings = np.searchsorted(widths, distance_to_others(label))
+    facts = {"num_classes": num_classes, "ignore_label": ignore_label}
+    each = [
+        confusion_matrix(label[rings == i], prediction[rings == i], **facts)
+        for i in range(len(widths))
+    ]
+    return np.cumsum(each, axis=0)
 
 
 def boundary_counts(
@@ -61,15 +56,30 @@ def boundary_counts(
     no mask, whatever is predicted there. Source: Cheng et al., "Boundary IoU", 2021.
     """
     width = max(1, round(DIAGONAL_SHARE * np.hypot(*label.shape)))
-    counts = np.zeros((num_classes, 2), np.int64)
     prediction = np.where(label == ignore_label, ignore_label, prediction)
-    for k in np.setdiff1d([label, prediction], ignore_label):
-        bands = [_band(ids == k, width) for ids in (label, prediction)]
-        counts[k] = np.sum(bands[0] & bands[1]), np.sum(bands[0] | bands[1])
-    return counts
+    ours, theirs = (_bands(ids, width, ignore_label) for ids in (label, prediction))
+    in_ours, in_theirs, in_both = (
+        np.bincount(ids[ids != ignore_label], minlength=num_classes)
+        for ids in (ours, theirs, np.where(ours == theirs, ours, ignore_label))
+    )
+    return np.stack([in_both, in_ours + in_theirs - in_both], axis=-1)
 
 
-def _band(mask, width):
-    """What of a mask lies within width of its edge; the image's edge is one too."""
-    padded = np.pad(mask, 1)
-    return mask & (ndimage.distance_transform_edt(padded)[1:-1, 1:-1] <= width)
+def _bands(ids, width, ignore_label):
+    """[H, W] ids -> the same within width of an id's edge or the image's, else ignore_label."""
+    bands = np.full(ids.shape, ignore_label)
+    for value, box in _boxes(ids):
+        mask = np.pad(ids[box] == value, 1)  # Beyond the box there is no more of it.
+        near = (mask & (ndimage.distance_transform_edt(mask) <= width))[1:-1, 1:-1]
+        bands[box][near] = value
+    return bands
+
+
+def _boxes(ids):
+    """[H, W] ids -> each id and the part of the image that holds it, with one pixel around it.
+
+    The nearest pixel of another id is in there: on the way to one that is not lies the rim.
+    """
+    for value, box in enumerate(ndimage.find_objects(ids.astype(np.int32) + 1)):
+        if box is not None:
+            yield value, tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from model.layers import resize_bilinear
 # Sec. 4.1, of the evaluation with several scales.
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
+BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
+MAX_WAITING = 64  # Images kept until there are more of their size.
 MAX_PIXELS = 4_000_000  # Of an image that is predicted in one piece.
 PIECE = 1024
 GRID = 256  # A multiple of every output_stride.
@@ -37,7 +40,7 @@ def class_probabilities(
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
-    padded = pad_to_stride(images, output_stride * common_denominator(scales), mean_pixel)
+    padded = pad_to_stride(images, padding_multiple(output_stride, scales), mean_pixel)
     size = ops.shape(padded)[1:3]
     to_logits = without_upsampling(model)
     total = 0.0
@@ -53,9 +56,10 @@ def class_probabilities(
     return (total / len(scales))[:, :height, :width]
 
 
-def common_denominator(scales: Sequence[float]) -> int:
-    """Scales -> the number of which each of them is a whole number of parts: 4 for quarters."""
-    return math.lcm(*(Fraction(scale).limit_denominator(16).denominator for scale in scales))
+def padding_multiple(output_stride: int, scales: Sequence[float]) -> int:
+    """The least side, less 1, of which each scale's is a multiple of the stride: 4 for quarters."""
+    parts = (Fraction(scale).limit_denominator(16).denominator for scale in scales)
+    return output_stride * math.lcm(*parts)
 
 
 def scaled_size(size, scale):
@@ -79,6 +83,38 @@ def pad_to_stride(
 def class_ids(probabilities: KerasTensor) -> KerasTensor:
     """[B, H, W, C] probabilities -> [B, H, W] uint8, the most probable class of each pixel."""
     return ops.cast(ops.argmax(probabilities, axis=-1), "uint8")
+
+
+def predictions(
+    predict: Callable[[np.ndarray], np.ndarray],
+    examples: Iterable[dict[str, Any]],
+    *,
+    batch_pixels: int = BATCH_PIXELS,
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Examples with an image [H, W, 3] -> (example, [H, W] class ids) of each, in another order.
+
+    predict: [B, H, W, 3] -> [B, H, W]. Images of equal size are predicted together, up to
+    batch_pixels, which changes the time it takes and nothing else.
+    """
+    for batch in equal_sizes(examples, batch_pixels):
+        images = np.stack([example["image"] for example in batch])
+        yield from zip(batch, np.asarray(predict(images)), strict=True)
+
+
+def equal_sizes(
+    examples: Iterable[dict[str, Any]], batch_pixels: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Examples -> batches of them whose images are of one size, of at most batch_pixels."""
+    waiting = {}
+    for example in examples:
+        size = example["image"].shape[:2]
+        batch = waiting.setdefault(size, [])
+        batch.append(example)
+        if (len(batch) + 1) * math.prod(size) > batch_pixels:
+            yield waiting.pop(size)
+        elif sum(map(len, waiting.values())) > MAX_WAITING:
+            yield waiting.pop(next(iter(waiting)))  # What has waited longest.
+    yield from waiting.values()
 
 
 def in_pieces(

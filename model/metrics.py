@@ -35,14 +35,19 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
 
 
+def mean_over_classes(ious: np.ndarray) -> np.ndarray:
+    """[..., C] IoU -> [...] its mean over the classes that are not NaN; NaN where all are."""
+    seen = ~np.isnan(ious)
+    total, number = np.where(seen, ious, 0).sum(-1), seen.sum(-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
 def mean_iou(confusion: np.ndarray) -> float:
     """[C, C] pixel counts -> mIoU, a fraction: the mean over the classes seen on either side.
 
     NaN where nothing was counted.
     """
-    iou = iou_per_class(confusion)
-    seen = ~np.isnan(iou)
-    return float(iou[seen].mean()) if seen.any() else float("nan")
+    return float(mean_over_classes(iou_per_class(confusion)))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
@@ -64,24 +69,27 @@ def frequency_weighted_iou(confusion: np.ndarray) -> float:
     return float(np.nansum(iou_per_class(confusion) * confusion.sum(1)) / confusion.sum())
 
 
-def resampled_mean_ious(
-    confusions: np.ndarray, *, samples: int = 1000, seed: int = 0
-) -> np.ndarray:
-    """[N, C, C] pixel counts of N images -> [samples] mIoU of N images drawn with replacement.
+def resampled_ious(confusions: np.ndarray, *, samples: int = 1000, seed: int = 0) -> np.ndarray:
+    """[N, C, C] pixel counts of N images -> [samples, C] IoU of N images drawn with replacement.
 
-    Always over the classes seen in all of them: one that a sample lacks counts as in the whole.
-    Two runs over the same images are drawn alike, with the same seed: differences are paired.
+    NaN for a class seen in none of the images; one that only a sample lacks counts as in the whole,
+    so that means over classes are always over the same ones. Two runs over the same images are
+    drawn alike, with the same seed: differences are paired.
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
     """
     n, c, _ = confusions.shape
     times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
     drawn = (times @ confusions.reshape(n, c * c)).reshape(samples, c, c)
-    whole = iou_per_class(confusions.sum(0))
     ious = np.stack([iou_per_class(confusion) for confusion in drawn])
-    return np.where(np.isnan(ious), whole, ious)[:, ~np.isnan(whole)].mean(1)
+    return np.where(np.isnan(ious), iou_per_class(confusions.sum(0)), ious)
 
 
 def interval(values: np.ndarray, coverage: float = 0.95) -> tuple[float, float]:
-    """Resampled values -> the bounds between which the middle `coverage` of them lie."""
+    """Resampled values -> the bounds between which the middle `coverage` of them lie.
+
+    NaN are left out; both bounds are NaN where all values are.
+    """
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     low, high = np.nanquantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)

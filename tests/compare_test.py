@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments.compare import check_protocols, compare, difference, read_evaluation
+from experiments.compare import check_protocols, compare, differences, read_evaluation
 from experiments.evaluation import write_counts
 from model.evaluate import Counts
-from model.metrics import confusion_matrix, mean_iou
+from model.metrics import confusion_matrix, iou_per_class, mean_iou
 
 
 def counts_of(right, seed=0, number=40):
@@ -20,21 +20,33 @@ def counts_of(right, seed=0, number=40):
         prediction = np.where(wrong, (label + 1) % 3, label)
         confusions.append(confusion_matrix(label, prediction, num_classes=3, ignore_label=255))
     ids = [f"image{i}" for i in range(number)]
-    return Counts(ids, np.stack(confusions), np.zeros((10, 3, 3)), np.zeros((3, 2)))
+    return Counts(ids, np.stack(confusions), np.zeros((10, 3, 3)), np.zeros((3, 2)), "x")
 
 
 def test_a_difference_is_that_of_the_whole_split_and_its_interval_paired():
     ours, theirs = counts_of(0.7), counts_of(0.75)
-    change, (low, high) = difference(ours, theirs)
-    whole = [mean_iou(counts.confusions.sum(0)) for counts in (ours, theirs)]
-    assert change == pytest.approx(whole[1] - whole[0]) and low < change < high
-    assert low > 0  # The same images are as hard for both; unpaired, it could not be told.
+    change, bounds = differences(ours, theirs)
+    confusions = [counts.confusions.sum(0) for counts in (ours, theirs)]
+    assert change[-1] == pytest.approx(mean_iou(confusions[1]) - mean_iou(confusions[0]))
+    np.testing.assert_allclose(change[:-1], np.subtract(*map(iou_per_class, confusions[::-1])))
+    assert (bounds[:, 0] < change).all() and (change < bounds[:, 1]).all()
+    assert bounds[-1, 0] > 0  # The same images are as hard for both; unpaired, not to be told.
     assert "more than chance" in compare(ours, theirs, ["a", "b", "c"])
+
+
+def test_a_class_that_one_of_them_has_not_seen_has_no_difference():
+    ours = counts_of(0.7)
+    confusions = np.pad(ours.confusions, [(0, 0), (0, 1), (0, 1)])
+    both = [ours._replace(confusions=confusions) for _ in range(2)]
+    change, bounds = differences(*both)
+    assert np.isnan(change[3]) and np.isnan(bounds[3]).all() and change[-1] == 0
+    (row,) = [line for line in compare(*both, list("abcd")).splitlines() if line.startswith("d ")]
+    assert row.split() == ["d", "-", "-", "-", "-", "to", "-"]
 
 
 def test_a_run_beside_itself_has_no_difference():
     ours = counts_of(0.7)
-    assert difference(ours, ours) == (0, (0, 0))
+    assert not any(values.any() for values in differences(ours, ours))
     assert "cannot be told from chance" in compare(ours, ours, ["a", "b", "c"])
 
 
@@ -50,7 +62,9 @@ def test_the_images_that_moved_most_are_named_first():
 def test_other_images_or_protocols_or_classes_are_refused():
     ours = counts_of(0.7)
     with pytest.raises(ValueError, match="not of the same images"):
-        difference(ours, ours._replace(ids=ours.ids[::-1]))
+        differences(ours, ours._replace(ids=ours.ids[::-1]))
+    with pytest.raises(ValueError, match="not of the same images and labels"):
+        differences(ours, ours._replace(labels_sha256="y"))
     first = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 16, "hash": "x"}}
     second = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 8, "hash": "y"}}
     with pytest.raises(ValueError, match="different protocols:\n  output_stride: 16, 8\n"):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from data.classes import VOC_CLASS_NAMES
+from data.pipeline import eval_examples
 from experiments import base
 from experiments.evaluation import Evaluation, read_counts, report, write_counts
 from model.evaluate import Counts
@@ -35,8 +36,11 @@ def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
     evaluation = evaluation_at(16, shapes_dir)
 
     def score(answer):
-        labels = (example["label"] for example in evaluation.examples.as_numpy_iterator())
-        evaluation.predict = lambda images: answer(next(labels))[None]
+        labels = {
+            example["image"].tobytes(): example["label"]
+            for example in eval_examples(evaluation.builder, "val").as_numpy_iterator()
+        }
+        evaluation.predict = lambda images: [answer(labels[i.tobytes()]) for i in images]
         return evaluation.score(step=7)
 
     perfect = score(lambda label: np.where(label == 255, 0, label))
@@ -52,15 +56,16 @@ def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
 
 def test_the_protocol_is_all_that_numbers_must_share(shapes_dir):
     ids = ["b", "a"]
-    ours = evaluation_at(16, shapes_dir).protocol(ids)
-    assert ours == evaluation_at(16, shapes_dir).protocol(ids[::-1])
+    ours = evaluation_at(16, shapes_dir).protocol(ids, "x")
+    assert ours == evaluation_at(16, shapes_dir).protocol(ids[::-1], "x")
     others = [
-        evaluation_at(8, shapes_dir).protocol(ids),
-        evaluation_at(16, shapes_dir, scales=(1, 1.5)).protocol(ids),
-        evaluation_at(16, shapes_dir, flip=True).protocol(ids),
-        evaluation_at(16, shapes_dir).protocol(["a"]),
+        evaluation_at(8, shapes_dir).protocol(ids, "x"),
+        evaluation_at(16, shapes_dir, scales=(1, 1.5)).protocol(ids, "x"),
+        evaluation_at(16, shapes_dir, flip=True).protocol(ids, "x"),
+        evaluation_at(16, shapes_dir).protocol(["a"], "x"),
+        evaluation_at(16, shapes_dir).protocol(ids, "y"),
     ]
-    assert len({protocol["hash"] for protocol in (ours, *others)}) == 5
+    assert len({protocol["hash"] for protocol in (ours, *others)}) == 6
 
 
 def test_counts_are_read_back_as_they_were_written(tmp_path):
@@ -70,11 +75,12 @@ def test_counts_are_read_back_as_they_were_written(tmp_path):
         rng.integers(0, 99, (2, 3, 3)),
         rng.integers(0, 99, (10, 3, 3)),
         rng.integers(0, 99, (3, 2)),
+        "1f",
     )
     write_counts(tmp_path / "eval.npz", counts)
     read = read_counts(tmp_path / "eval.npz")
-    assert read.ids == counts.ids
-    for ours, theirs in zip(counts[1:], read[1:], strict=True):
+    assert (read.ids, read.labels_sha256) == (counts.ids, counts.labels_sha256)
+    for ours, theirs in zip(counts[1:4], read[1:4], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     (tmp_path / "eval.npz").write_bytes((tmp_path / "eval.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match="eval.npz is damaged.*Evaluate the run again"):
@@ -83,9 +89,41 @@ def test_counts_are_read_back_as_they_were_written(tmp_path):
 
 def test_a_split_without_labels_is_not_scored(shapes_dir):
     evaluation = evaluation_at(16, shapes_dir)
-    evaluation.examples = evaluation.examples.map(
-        lambda example: {**example, "label": tf.fill(tf.shape(example["label"]), 255)}
-    )
-    evaluation.predict = lambda images: np.zeros(images.shape[:3], np.uint8)
+    pairs = [
+        ({**example, "label": np.full_like(example["label"], 255)}, prediction)
+        for example, prediction in evaluation.predictions()
+    ]
+    evaluation.predictions = lambda: pairs
     with pytest.raises(ValueError, match="val of shapes/1.1.0 has no labels.*not scored"):
         evaluation.score(step=7)
+
+
+def test_some_ids_are_predicted_alone(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    every = {example["id"].decode(): prediction for example, prediction in evaluation.predictions()}
+    assert len(every) == 5
+    ids = sorted(every)[1::2]
+    some = {example["id"].decode(): p for example, p in evaluation.predictions(ids)}
+    assert sorted(some) == ids
+    for name in ids:
+        np.testing.assert_array_equal(some[name], every[name])
+
+
+def test_a_run_of_other_classes_is_not_scored(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    evaluation.check_class_names(evaluation.class_names)
+    with pytest.raises(ValueError, match="aeroplane is plain_disc there, bicycle is"):
+        evaluation.check_class_names(VOC_CLASS_NAMES)
+    with pytest.raises(ValueError, match="None is fish there"):
+        evaluation.check_class_names(evaluation.class_names[:-1])
+
+
+def test_the_servers_file_is_of_all_of_vocs_test(shapes_dir, tmp_path):
+    evaluation = evaluation_at(16, shapes_dir)
+    with pytest.raises(ValueError, match="takes test of voc2012, not val of shapes"):
+        evaluation.submit(tmp_path / "x.tgz")
+    evaluation.builder.name, evaluation.split = "voc2012", "test"
+    evaluation.builder.SPLIT_SIZES = {"test": 6}
+    with pytest.raises(ValueError, match="takes all 6 images of test; here are 5"):
+        evaluation.submit(tmp_path / "x.tgz")
+    assert not list(tmp_path.iterdir())

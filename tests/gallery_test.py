@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from data.pictures import whole_palette
 from experiments.evaluation import scores
 from experiments.gallery import SHOWN, chosen, write_gallery
 from model.boundary import TRIMAP_WIDTHS
@@ -24,7 +25,7 @@ def counts_of(number):
     confusions = np.stack(confusions)
     trimap = np.stack([confusions.sum(0)] * len(TRIMAP_WIDTHS))
     ids = [f"image{i}" for i in range(number)]
-    return Counts(ids, confusions, trimap, np.array([[1, 2], [3, 4], [0, 0]]))
+    return Counts(ids, confusions, trimap, np.array([[1, 2], [3, 4], [0, 0]]), "")
 
 
 def test_worst_median_and_best_are_those_by_miou():
@@ -53,12 +54,16 @@ def test_the_page_needs_no_other_file(tmp_path):
     label = np.repeat([0, 1], 50).reshape(10, 10)
     images = {name for ids in chosen(counts).values() for name in ids}
     photo = np.zeros((10, 10, 3), np.uint8)
-    shown = [(name, photo, label, label) for name in images]
-    write_gallery(tmp_path / "eval.html", result, counts, shown, [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    shown = [
+        ({"id": name.encode(), "image": photo, "label": label}, label.astype(np.uint8))
+        for name in images
+    ]
+    palette = whole_palette([[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    write_gallery(tmp_path / "eval.html", result, counts, shown, palette)
     page = (tmp_path / "eval.html").read_text()
     assert "runs/&lt;x&gt;: mIoU" in page and "output_stride 16" in page
     assert page.count("<figure ") == 3 * SHOWN
     assert 'data-classes="background|cat &amp; dog"' in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert sources and all(re.match("data:image/(png|jpeg);base64,", source) for source in sources)
     assert [path.name for path in tmp_path.iterdir()] == ["eval.html"]

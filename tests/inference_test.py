@@ -9,12 +9,14 @@ from model.aspp import rates_at
 from model.deeplabv3 import deeplabv3
 from model.evaluate import evaluate
 from model.inference import (
+    MAX_WAITING,
     SCALES,
     class_ids,
     class_probabilities,
-    common_denominator,
     in_pieces,
     pad_to_stride,
+    padding_multiple,
+    predictions,
     scaled_size,
 )
 from model.resnet import receptive_field
@@ -99,10 +101,11 @@ def test_the_scales_are_those_of_the_paper():
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_at_every_scale_features_lie_on_pixels(output_stride):
     """At any size: 500 pixels become 513, 333 become 385 or 513."""
-    assert common_denominator(SCALES) == 4 and common_denominator((1.0,)) == 1
+    multiple = padding_multiple(output_stride, SCALES)
+    assert multiple == 4 * output_stride and padding_multiple(8, (1.0,)) == 8
     for size in ((500, 333), (1, 375)):
         images = images_of(size, 1)
-        padded = pad_to_stride(images, output_stride * common_denominator(SCALES), MEAN)
+        padded = pad_to_stride(images, multiple, MEAN)
         for scale in SCALES:
             for side in scaled_size(padded.shape[1:3], scale):
                 assert int(side) % output_stride == 1
@@ -207,8 +210,17 @@ SIZES = [(5, 6), (1, 9), (12, 3)]
 FACTS = dict(num_classes=3, ignore_label=255)
 
 
+def evaluated(examples, predict=lambda x: x[..., 0] % 3, num_images=3, **how):
+    return evaluate(predictions(predict, examples, **how), num_images=num_images, **FACTS)
+
+
+def assert_equal(ours, theirs):
+    for field, a, b in zip(ours._fields, ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=field)
+
+
 def test_evaluation_scores_every_valid_pixel_once():
-    counts = evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=3, **FACTS)
+    counts = evaluated(examples(SIZES))
     assert counts.ids == ["0", "1", "2"]
     valid = [(example["label"] != 255).sum() for example in examples(SIZES)]
     assert counts.confusions.sum((1, 2)).tolist() == valid
@@ -216,27 +228,69 @@ def test_evaluation_scores_every_valid_pixel_once():
     np.testing.assert_array_equal(counts.trimap[-1], counts.confusions.sum(0))
 
 
-def test_the_order_of_the_images_changes_nothing():
-    ours = evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=3, **FACTS)
-    turned = reversed(list(examples(SIZES)))
-    theirs = evaluate(lambda x: x[..., 0] % 3, turned, num_images=3, **FACTS)
-    np.testing.assert_array_equal(ours.confusions, theirs.confusions[::-1])
-    np.testing.assert_array_equal(ours.trimap, theirs.trimap)
-    np.testing.assert_array_equal(ours.boundary, theirs.boundary)
+@pytest.mark.parametrize("batch_pixels", [1, 60, 10**9])
+def test_the_order_of_the_images_and_the_size_of_batches_change_nothing(batch_pixels):
+    sizes = SIZES + 3 * [(5, 6)]
+    ours = evaluated(examples(sizes), num_images=6)
+    turned = reversed(list(examples(sizes)))
+    assert_equal(ours, evaluated(turned, num_images=6, batch_pixels=batch_pixels))
+
+
+def test_images_of_one_size_are_predicted_together():
+    sizes, shapes = [(5, 6), (1, 9), (5, 6), (5, 6), (6, 5)], []
+
+    def predict(images):
+        shapes.append(images.shape[:3])
+        return images[..., 0] % 3
+
+    pairs = list(predictions(predict, examples(sizes), batch_pixels=60))
+    assert shapes == [(2, 5, 6), (1, 1, 9), (1, 5, 6), (1, 6, 5)]
+    for example, prediction in pairs:
+        np.testing.assert_array_equal(prediction, example["image"][..., 0] % 3)
+    assert sorted(example["id"] for example, _ in pairs) == [b"%d" % i for i in range(5)]
+
+
+def test_images_of_many_sizes_do_not_wait_for_ever():
+    made = []
+
+    def noted():
+        for example in examples([(1, i + 1) for i in range(200)]):
+            made.append(example["id"])
+            yield example
+
+    pairs = predictions(lambda x: x[..., 0], noted())
+    next(pairs)
+    assert len(made) == MAX_WAITING + 1 and len(list(pairs)) == 199
 
 
 @pytest.mark.parametrize("num_images", [2, 4])
 def test_evaluation_refuses_another_number_of_images(num_images):
     with pytest.raises(ValueError, match=f"Scored 3 images of a split that has {num_images}"):
-        evaluate(lambda x: x[..., 0] % 3, examples(SIZES), num_images=num_images, **FACTS)
+        evaluated(examples(SIZES), num_images=num_images)
 
 
 def test_evaluation_refuses_an_image_twice():
     one, two, _ = examples(SIZES)
-    with pytest.raises(ValueError, match="an image twice"):
-        evaluate(lambda x: x[..., 0] % 3, [one, two, one], num_images=3, **FACTS)
+    with pytest.raises(ValueError, match="an image twice: 0"):
+        evaluated([one, two, one])
 
 
 def test_evaluation_does_not_resize_what_does_not_fit():
     with pytest.raises(ValueError, match="cannot score"):
-        evaluate(lambda x: x[:, 1:, :, 0] % 3, examples(SIZES), num_images=3, **FACTS)
+        evaluated(examples(SIZES), lambda x: x[:, 1:, :, 0] % 3)
+
+
+def test_what_lies_under_255_changes_nothing():
+    """Neither what is predicted there, nor what the photo shows."""
+    ours = evaluated(examples(SIZES))
+    other = list(examples(SIZES))
+    for example in other:
+        example["image"][example["label"] == 255] += 1
+    assert_equal(ours, evaluated(other))
+
+
+def test_other_labels_are_told_by_their_hash():
+    other = list(examples(SIZES))
+    other[1]["label"][0, 3] ^= 1
+    hashes = [evaluated(e).labels_sha256 for e in (examples(SIZES), examples(SIZES), other)]
+    assert hashes[0] == hashes[1] != hashes[2]

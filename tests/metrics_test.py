@@ -10,8 +10,9 @@ from model.metrics import (
     iou_per_class,
     mean_accuracy,
     mean_iou,
+    mean_over_classes,
     pixel_accuracy,
-    resampled_mean_ious,
+    resampled_ious,
 )
 
 FACTS = dict(num_classes=4, ignore_label=255)
@@ -117,7 +118,7 @@ def matrices(number, seed=0):
 
 def test_a_resampled_miou_is_that_of_images_drawn_with_replacement():
     confusions = matrices(7)
-    values = resampled_mean_ious(confusions, samples=50, seed=3)
+    values = mean_over_classes(resampled_ious(confusions, samples=50, seed=3))
     times = np.random.default_rng(3).multinomial(7, np.full(7, 1 / 7), size=50)
     for value, drawn in zip(values, times, strict=True):
         images = np.repeat(np.arange(7), drawn)
@@ -130,7 +131,8 @@ def test_a_class_that_a_sample_lacks_counts_as_in_the_whole():
     confusions[:, 0, 0], confusions[0, 2, 2], confusions[0, 2, 0] = 10, 6, 2
     whole = iou_per_class(confusions.sum(0))
     times = np.random.default_rng(0).multinomial(2, [0.5, 0.5], size=40)
-    for value, drawn in zip(resampled_mean_ious(confusions, samples=40), times, strict=True):
+    values = mean_over_classes(resampled_ious(confusions, samples=40))
+    for value, drawn in zip(values, times, strict=True):
         iou = iou_per_class((drawn[:, None, None] * confusions).sum(0))
         expected = np.where(np.isnan(iou), whole, iou)[[0, 2]].mean()
         assert value == pytest.approx(expected)
@@ -142,6 +144,6 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     rng, truth, held = np.random.default_rng(0), mean_iou(population.sum(0)), 0
     for _ in range(200):
         split = population[rng.choice(400, 30, replace=False)]
-        low, high = interval(resampled_mean_ious(split, samples=200))
+        low, high = interval(mean_over_classes(resampled_ious(split, samples=200)))
         held += low <= truth <= high
     assert 0.85 < held / 200 <= 1

@@ -2,11 +2,9 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
@@ -136,17 +134,11 @@ def test_several_scales_and_flip_are_scored_into_files_of_their_own(run, shapes_
 
 
 def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, shapes_builder):
-    """Computed anew from the PNGs for VOC's server, class by class."""
-    file = run / "results.tgz"
-    code, out = program(
-        "eval.py", f"--run={run}", f"--submission={file}", f"--data_dir={shapes_dir}"
-    )
+    """Computed anew from the PNGs, class by class."""
+    masks = run / "masks"
+    code, out = program("eval.py", f"--run={run}", f"--masks={masks}", f"--data_dir={shapes_dir}")
     assert code == 0, out
-    with tarfile.open(file) as tar:
-        written = {
-            pathlib.Path(member.name).stem: np.array(Image.open(tar.extractfile(member)))
-            for member in tar
-        }
+    written = {file.stem: np.array(Image.open(file)) for file in masks.iterdir()}
     ious = []
     labels = {
         example["id"].decode(): example["label"]
@@ -162,6 +154,12 @@ def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, sha
             ious.append(both / either)
     result = json.loads((run / "eval.json").read_text())
     assert result["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+
+
+def test_what_vocs_server_does_not_take_is_not_written_for_it(run, shapes_dir):
+    code, out = program("eval.py", f"--run={run}", "--submission=x.tgz", f"--data_dir={shapes_dir}")
+    assert code == 1 and "takes test of voc2012, not val of shapes" in out
+    assert not (ROOT / "x.tgz").exists()
 
 
 def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp_path):
