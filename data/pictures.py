@@ -76,6 +76,11 @@ table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #8884 }}
 i {{ display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.1em }}
 figure {{ display: inline-block; margin: 0 1rem 1rem 0 }}
+.row {{ display: grid; grid-template-columns: repeat(4, 1fr); gap: 4px; max-width: 64rem }}
+@media (max-width: 40rem) {{ .row {{ grid-template-columns: 1fr 1fr }} }}
+.row[hidden] {{ display: none }}
+.row img {{ width: 100%; height: auto }}
+.row figcaption {{ grid-column: 1 / -1 }}
 img {{ max-width: 100%; margin-right: 4px; object-fit: contain }}
 small, figcaption {{ color: #888 }}
 </style>

@@ -10,12 +10,12 @@ import matplotlib.figure
 import numpy as np
 
 from data.classes import IGNORE_LABEL
-from data.pictures import inline, inline_ids, inline_png, write_page
+from data.pictures import inline, inline_ids, inline_png, whole_palette, write_page
 from model.evaluate import Counts
 from model.metrics import iou_per_class, mean_iou
 
 SHOWN = 6  # Images of each kind.
-ERROR_COLOURS = np.repeat(np.array([[0], [255]], np.uint8), 3, axis=1)  # Right, wrong.
+ERROR_COLOURS = whole_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
 
 # Shows the figures of a class, or all of them.
 FILTER = """
@@ -72,7 +72,7 @@ def write_gallery(
         + _scores(result, palette)
         + inline_png(_confusion_plot(confusion, names), "row-normalised confusion")
         + inline_png(_trimap_plot(result), "mIoU near boundaries")
-        + "<h2>Images</h2><p>Photo, label, prediction, errors. Show only those with "
+        + "<h2>Images</h2><p>Photo, label, prediction, errors in red. Show only those with "
         f'<select id="class"><option value="">any class</option>{options}</select></p>'
         + sections
         + FILTER
@@ -85,7 +85,7 @@ def _figure(example, prediction, names, palette, counts):
     """One image as HTML: photo, label, prediction, errors, and its mIoU."""
     name, label = example["id"].decode(), example["label"]
     confusion = counts.confusions[counts.ids.index(name)]
-    errors = (label != IGNORE_LABEL) & (label != prediction)
+    errors = np.where(label == IGNORE_LABEL, IGNORE_LABEL, label != prediction)
     seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     pictures = [
         inline(example["image"]),
@@ -97,7 +97,7 @@ def _figure(example, prediction, names, palette, counts):
     caption = f"{name}: {100 * mean_iou(confusion):.1f} %"
     worst = names[int(np.nanargmin(iou_per_class(confusion)))]
     return (
-        f'<figure data-classes="{classes}">{"".join(pictures)}'
+        f'<figure class="row" data-classes="{classes}">{"".join(pictures)}'
         f"<figcaption>{html.escape(caption)}, lowest: {html.escape(worst)}</figcaption></figure>"
     )
 

@@ -18,9 +18,10 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
 MAX_WAITING = 64  # Images kept until there are more of their size.
-MAX_PIXELS = 4_000_000  # Of an image that is predicted in one piece.
-PIECE = 1024
-GRID = 256  # A multiple of every output_stride.
+GRID = 256  # Pixels; a multiple of every output_stride.
+# Of a piece with its margins. ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
+PART_SIDE = 11 * GRID
+MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven blocks over twice that.
 
 
 def class_probabilities(
@@ -121,21 +122,22 @@ def in_pieces(
     predict: Callable[[np.ndarray], np.ndarray],
     image: np.ndarray,
     *,
-    margin: int,
-    whole: int = MAX_PIXELS,
-    piece: int = PIECE,
+    receptive_field: int,
+    part_side: int = PART_SIDE,
 ) -> np.ndarray:
     """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
 
-    predict: [1, h, w, 3] -> [1, h, w]. An image of more than `whole` pixels is cut into squares of
-    `piece` pixels, each predicted with `margin` pixels more around it. Where the margin is half the
-    receptive field, and predictions are at scale 1, all is equal to the whole image's but for
-    image-level features, which are of the piece.
+    predict: [1, h, w, 3] -> [1, h, w], at scale 1. An image of more pixels than a square of
+    part_side is cut into squares, each predicted with a margin of half the receptive field around
+    it, MAX_MARGIN at most. Then all is equal to the whole image's but for image-level features,
+    which are of the piece with its margin, and for what lies beyond MAX_MARGIN.
     """
     height, width = image.shape[:2]
-    if height * width <= whole:
+    if height * width <= part_side**2:
         return np.asarray(predict(image[None]))[0]
-    margin = -(-margin // GRID) * GRID  # So that features lie on the same pixels.
+    # A multiple of the grid, so that features lie on the same pixels.
+    margin = min(MAX_MARGIN, -(-(receptive_field // 2 + 1) // GRID) * GRID)
+    piece = part_side - 2 * margin
     class_ids = np.zeros((height, width), np.uint8)
     for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):
         above, before = max(0, top - margin), max(0, left - margin)

@@ -9,6 +9,8 @@ from model.aspp import rates_at
 from model.deeplabv3 import deeplabv3
 from model.evaluate import evaluate
 from model.inference import (
+    GRID,
+    MAX_MARGIN,
     MAX_WAITING,
     SCALES,
     class_ids,
@@ -174,26 +176,30 @@ def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_strid
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("size", [(700, 530), (257, 1100)])
+@pytest.mark.parametrize("size", [(1000, 800), (257, 2400)])
 def test_pieces_are_equal_to_the_whole(size, output_stride):
     """But for image-level features, which this network does not have."""
     model, field = network_without_pooling(output_stride)
+    margin = -(-(field // 2 + 1) // GRID) * GRID
+    assert margin < MAX_MARGIN
+
+    sizes = []
 
     def predict(images):
-        return class_probabilities(
-            model, images, output_stride=output_stride, mean_pixel=MEAN
-        ).numpy()
+        sizes.append(images.shape[1:3])
+        how = dict(output_stride=output_stride, mean_pixel=MEAN)
+        return class_probabilities(model, images, **how).numpy()
 
     ids = [
         in_pieces(
             lambda images: predict(images).argmax(-1).astype(np.uint8),
             images_of(size, 1)[0],
-            margin=field // 2 + 1,
-            whole=whole,
-            piece=256,
+            receptive_field=field,
+            part_side=part_side,
         )
-        for whole in (10**9, 1)
+        for part_side in (10**4, 256 + 2 * margin)
     ]
+    assert sizes[0] == size and len(sizes) > 4 and max(sizes[1:]) < size
     assert len(np.unique(ids[0])) > 1
     assert (ids[0] != ids[1]).mean() < 1e-4  # Where two classes are as probable, to the last bit.
 
