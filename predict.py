@@ -62,7 +62,8 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
         multi_grid=config.model.multi_grid,
         rates=rates_at(output_stride, config.model.atrous_rates or ()),
     )
-    return predict, read_data(run), seen // 2 + 1
+    # With half-pixel corners an upsampled logit may lie beside the two that it is made of.
+    return predict, read_data(run), seen // 2 + output_stride
 
 
 def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:

@@ -143,6 +143,7 @@ def paper_config() -> ml_collections.ConfigDict:
         atrous_rates=(6, 12, 18),  # At output_stride 16, doubled at 8. None: no ASPP.
         image_pooling=True,
         batch_norm_decay=0.9997,
+        head="paper",  # Or torchvision, for the weights of its segmentation models.
     )
     config.train_data = dict(
         dataset="voc2012",

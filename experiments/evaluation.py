@@ -23,6 +23,7 @@ from experiments.runs import build_model
 from experiments.terminal import table
 from experiments.voc_submission import write_submission
 from model.boundary import TRIMAP_WIDTHS
+from model.deeplabv3 import corners_of
 from model.evaluate import Counts, evaluate
 from model.inference import class_ids, class_probabilities
 from model.metrics import (
@@ -37,6 +38,10 @@ from model.metrics import (
 from model.resnet import BACKBONES
 
 EVALUATOR_VERSION = 1  # One more where the same weights and images would score otherwise.
+PADDING = {
+    "aligned": "mean pixel, bottom and right, to a multiple of output_stride, plus 1",
+    "half_pixel": "mean pixel, bottom and right, to a multiple of output_stride",
+}
 NUM_PICTURED = 6  # Images in the picture, spread over the split.
 
 
@@ -59,6 +64,7 @@ def predictor(
             mean_pixel=BACKBONES[backbone].mean_pixel,
             scales=scales,
             flip=flip,
+            corners=corners_of(model),
         )
         return class_ids(probabilities)
 
@@ -132,7 +138,7 @@ class Evaluation:
             "split": self.split,
             "ids_sha256": hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest(),
             "label": "the data set's own, at its own size; 255 not scored",
-            "padding": "mean pixel, bottom and right, to a multiple of output_stride, plus 1",
+            "padding": PADDING[corners_of(self.model)],
             **self.inference,
             "evaluator": EVALUATOR_VERSION,
         }
