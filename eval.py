@@ -24,6 +24,7 @@ import pathlib
 from absl import flags
 
 from experiments.evaluation import Evaluation, report
+from experiments.imported import as_run
 from experiments.runs import load_weights, read_config
 from experiments.terminal import run_program
 
@@ -39,7 +40,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets 
 
 
 def main(_) -> None:
-    run = pathlib.Path(RUN.value)
+    run = as_run(RUN.value)
     config = read_config(run)
     own = {"split": config.eval_data.split, **config.eval}
     asked = {

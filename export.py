@@ -25,6 +25,7 @@ import tensorflow as tf
 from absl import flags
 
 from experiments.evaluation import predictor
+from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data
 from experiments.terminal import run_program
 
@@ -83,7 +84,7 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 
 
 def main(_) -> None:
-    run = pathlib.Path(RUN.value)
+    run = as_run(RUN.value)
     config = read_config(run)
     read_data(run)  # It must be there, and whole.
     output_stride = OUTPUT_STRIDE.value

@@ -29,6 +29,7 @@ from data.photos import find_photos, overlay, read_photo
 from data.pictures import whole_palette
 from data.progress import track
 from experiments.evaluation import predictor
+from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data
 from experiments.terminal import run_program
 from model.aspp import rates_at
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        predict, data, margin = from_run(pathlib.Path(RUN.value))
+        predict, data, margin = from_run(as_run(RUN.value))
     else:
         predict, data, margin = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
