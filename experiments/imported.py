@@ -29,7 +29,9 @@ def as_run(path: str) -> pathlib.Path:
     file = pathlib.Path(path.removesuffix(".index"))
     if not is_checkpoint(file):
         return file
-    run, source = IMPORTED / file.stem, {"path": path, "sha256": _sha256(file)}
+    # The authors name all of their checkpoints alike, and not their folders.
+    name = file.stem if file.is_file() else f"{file.resolve().parent.name}_{file.name}"
+    run, source = IMPORTED / name, {"path": path, "sha256": _sha256(file)}
     if (run / "data.json").exists():
         if json.loads((run / "data.json").read_text())["source"]["sha256"] != source["sha256"]:
             raise ValueError(

@@ -54,7 +54,7 @@ def open_weights(path: str, backbone: str) -> Weights:
 
 def is_checkpoint(file: pathlib.Path) -> bool:
     """Whether it is the name of one TensorFlow checkpoint; in the first format, of one file."""
-    return file.with_name(f"{file.name}.index").exists() or file.is_file()
+    return pathlib.Path(f"{file}.index").exists() or file.is_file()
 
 
 def _imagenet(backbone):
@@ -140,15 +140,10 @@ def _checkpoint_reader(file):
 
 
 def _read_tf1(reader):
-    kinds = {name: reader.get_variable_to_dtype_map()[name] for name in _names(reader)}
     try:
-        return {name: reader.get_tensor(name) for name, kind in kinds.items() if kind.is_floating}
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (IndexError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"it is damaged: {_first_line(error)}") from error
-
-
-def _names(reader):
-    return reader.get_variable_to_shape_map()
 
 
 def _first_line(error):
