@@ -18,6 +18,8 @@ def from_keras(foreign: Mapping[str, np.ndarray]) -> Weights:
     A conv's bias goes into the moving_mean of the batch norm behind it, and the difference of the
     epsilons into moving_variance. Raises ValueError where they are of another network.
     """
+    if "post_bn/gamma" in foreign:
+        raise ValueError("It is a ResNet of version 2, ours are of version 1.")
     values, theirs, skipped = renamed(foreign, _ours)
     folded = set()
     for name in [name for name in values if name.endswith("_conv/bias")]:
