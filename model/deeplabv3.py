@@ -14,7 +14,7 @@ HEADS = {"paper": "aligned", "torchvision": "half_pixel"}
 
 
 def deeplabv3(
-    backbone: str = "resnet101",
+    backbone: str = "resnet101_keras",
     *,
     num_classes: int = 21,
     num_blocks: int = 4,
