@@ -180,6 +180,7 @@ def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
         [group, *(str(sum(groups.get(n, "other") == group for n in names)) for names in report)]
         for group in (*pretrained.GROUPS, "other")
     ]
+    rows = [row for row in rows if set(row[1:]) != {"0"}]
     lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
     return "\n".join([f"Weights from {path}:", table([["", *report._fields], *rows]), *lines])
 

@@ -55,13 +55,13 @@ def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, c
         if "moving" not in name:
             np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
     config = read_config(run)
-    evaluation = Evaluation(config, split="val", output_stride=8, data_dir=str(shapes_dir))
+    evaluation = Evaluation(config, split="val", output_stride=16, data_dir=str(shapes_dir))
     load_weights(evaluation.model, run)
     assert evaluation.score(2)["num_images"] == 5
     segmenter = export.Segmenter(
         evaluation.model,
         backbone=config.model.backbone,
-        output_stride=8,
+        output_stride=16,
         data_file=run / "data.json",
     )
     export.export(segmenter, tmp_path / "exported")  # Which compares the two.
