@@ -28,7 +28,9 @@ from experiments.imported import as_run
 from experiments.runs import load_weights, read_config
 from experiments.terminal import run_program
 
-RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
+RUN = flags.DEFINE_string(
+    "run", None, "The run's folder; or others' model, see README.", required=True
+)
 SPLIT = flags.DEFINE_string("split", None, "The run's own if not given: val, say.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")

@@ -29,7 +29,9 @@ from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data
 from experiments.terminal import run_program
 
-RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
+RUN = flags.DEFINE_string(
+    "run", None, "The run's folder; or others' model, see README.", required=True
+)
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The SavedModel's folder; RUN/saved_model if not given."

@@ -36,7 +36,7 @@ from model.aspp import rates_at
 from model.inference import in_pieces
 from model.resnet import receptive_field
 
-RUN = flags.DEFINE_string("run", None, "A run's folder, as train.py wrote it.")
+RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")
 OUTPUT = flags.DEFINE_string("output", "predictions", "The folder that is written to.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
@@ -62,6 +62,7 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
         output_stride=output_stride,
         multi_grid=config.model.multi_grid,
         rates=rates_at(output_stride, config.model.atrous_rates or ()),
+        head=config.model.head,
     )
     # With half-pixel corners an upsampled logit may lie beside the two that it is made of.
     return predict, read_data(run), seen // 2 + output_stride

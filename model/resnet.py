@@ -109,6 +109,7 @@ def receptive_field(
     output_stride: int,
     multi_grid: Sequence[int],
     rates: Sequence[int] = (),
+    head: str = "paper",
 ) -> int:
     """A backbone, and ASPP's rates at output_stride -> the pixels across that a logit depends on.
 
@@ -122,6 +123,8 @@ def receptive_field(
         for stride, rate in units:
             size, jump = size + 2 * rate * jump, stride * jump
     size += 2 * max(rates, default=0) * jump
+    if head == "torchvision":
+        size += 2 * jump  # A 3x3 conv more.
     return size + jump  # The upsampled logits lie between two.
 
 

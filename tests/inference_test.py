@@ -167,13 +167,13 @@ def network_without_pooling(output_stride, head="paper"):
     )
     rates = rates_at(output_stride, (2, 4, 6))
     plan = dict(num_blocks=4, output_stride=output_stride, multi_grid=(1, 1, 1))
-    return model, receptive_field("resnet_tiny", **plan, rates=rates)
+    return model, receptive_field("resnet_tiny", **plan, rates=rates, head=head)
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride):
+@pytest.mark.parametrize("output_stride, head", [(8, "paper"), (16, "paper"), (8, "torchvision")])
+def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride, head):
     """Seen by the gradient of one of them, in a network whose sums cannot cancel."""
-    model, field = network_without_pooling(output_stride)
+    model, field = network_without_pooling(output_stride, head)
     for weight in model.trainable_variables:
         weight.assign(keras.ops.abs(weight) + 0.1)
     model.get_layer("pixels").offset = [0.0] * 3
