@@ -11,7 +11,7 @@ from PIL import Image
 
 import export
 import train
-from experiments.evaluation import Evaluation, predictor
+from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
 from experiments.weights import open_weights
@@ -55,31 +55,28 @@ def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, c
         if "moving" not in name:
             np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
     config = read_config(run)
-    evaluation = Evaluation(config, split="val", output_stride=16, data_dir=str(shapes_dir))
-    load_weights(evaluation.model, run)
-    assert evaluation.score(2)["num_images"] == 5
-    segmenter = export.Segmenter(
-        evaluation.model,
-        backbone=config.model.backbone,
-        output_stride=16,
-        data_file=run / "data.json",
-    )
+    assert json.loads((run / "eval.json").read_text())["num_images"] == 5
+    model = build_model(config)
+    assert load_weights(model, run) == 2
+    how = {"backbone": config.model.backbone, "output_stride": 16}
+    segmenter = export.Segmenter(model, data_file=run / "data.json", **how)
     export.export(segmenter, tmp_path / "exported")  # Which compares the two.
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
     segment = tf.saved_model.load(str(tmp_path / "exported"))
-    np.testing.assert_array_equal(segment(image), evaluation.predict(image))
+    np.testing.assert_array_equal(segment(image), segmenter.__call__(image))
 
 
-def test_a_whole_model_becomes_a_run_that_the_programs_take(checkpoint, tmp_path):
-    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "photo.png")
-    for arguments in (["export.py"], ["predict.py", "photo.png"]):
-        name, *rest = arguments
-        command = [sys.executable, ROOT / name, f"--run={checkpoint}", *rest]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert ("multi_grid (1, 2, 4)" in done.stdout) == (name == "export.py")  # Once.
+def program(folder, name, *arguments):
+    """Runs a program in a folder -> what it printed, or says that it failed."""
+    command = [sys.executable, ROOT / name, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
+    done = program(tmp_path, "export.py", f"--run={checkpoint}")
+    assert done.returncode == 0, done.stderr
+    assert "multi_grid (1, 2, 4), atrous_rates (6, 12, 18)" in done.stdout
     run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"
-    assert (run / "saved_model" / "saved_model.pb").exists()
     data = read_data(run)
     assert data["class_names"][1] == "aeroplane" and data["palette"][1] == [128, 0, 0]
     model = build_model(read_config(run))
@@ -88,11 +85,25 @@ def test_a_whole_model_becomes_a_run_that_the_programs_take(checkpoint, tmp_path
     for weight in model.weights:
         np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
     segment = tf.saved_model.load(str(run / "saved_model"))
-    image = np.array(Image.open(tmp_path / "photo.png"))[None]
+    image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
     predict = predictor(model, backbone="resnet_tiny", output_stride=16)
     np.testing.assert_array_equal(segment(image), predict(image))
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_taken_by_the_other_programs(checkpoint, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    done = program(tmp_path, "predict.py", f"--run={checkpoint}", "photo.png")
+    assert done.returncode == 0, done.stderr
+    model = build_model(read_config(tmp_path / "runs" / "imported" / "deeplab_model.ckpt"))
+    load(model, open_weights(checkpoint, ""))
+    predict = predictor(model, backbone="resnet_tiny", output_stride=16)
     mask = np.array(Image.open(tmp_path / "predictions" / "photo_mask.png"))
-    np.testing.assert_array_equal(mask, predict(image)[0])
+    np.testing.assert_array_equal(mask, predict(image[None])[0])
+    # It would be scored on VOC, which is not here.
+    done = program(tmp_path, "eval.py", f"--run={checkpoint}", f"--data_dir={tmp_path}")
+    assert done.returncode == 1 and "python -m data.build voc2012" in done.stderr
 
 
 def test_another_file_of_the_same_name_is_no_silent_match(checkpoint, tmp_path):

@@ -141,7 +141,15 @@ def test_multi_grid_changes_what_is_seen():
 CONVENTIONS = ("resnet_tiny_beta", "resnet_tiny_keras", "resnet_tiny_torchvision")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_convention_is_that_of_its_name_at_every_size():
+    for convention in ("", "_beta", "_keras", "_torchvision"):
+        small = BACKBONES[f"resnet_tiny{convention}"]
+        for depth, num_units in UNITS.items():
+            expected = small._replace(num_units=num_units, width=64)
+            assert BACKBONES[f"resnet{depth}{convention}"] == expected
+
+
+@pytest.mark.parametrize("backbone", ["resnet_tiny", *CONVENTIONS])
 def test_a_photo_reaches_the_network_in_the_form_of_its_weights(backbone):
     """Of one RGB pixel: what the authors, keras.applications and torchvision make of it."""
     images = keras.Input((None, None, 3))
