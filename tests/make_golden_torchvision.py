@@ -30,9 +30,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "deeplabv3_resnet50_65x97": Case(50, 8, (65, 97), 21),
+    "deeplabv3_resnet50_17x401": Case(50, 8, (17, 401), 21),  # Wide enough for a rate of 36.
     "deeplabv3_resnet50_64x90": Case(50, 8, (64, 90), 21),
-    "deeplabv3_resnet101_71x64": Case(101, 8, (71, 64), 21),
+    "deeplabv3_resnet101_65x96": Case(101, 8, (65, 96), 21),
     "resnet50_os16_65x90": Case(50, 16, (65, 90)),
     "resnet101_os32_97x64": Case(101, 32, (97, 64)),
 }
