@@ -25,10 +25,13 @@ import pathlib
 from absl import flags
 
 from experiments.evaluation import Evaluation, report
+from experiments.imported import as_run
 from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
 
-RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
+RUN = flags.DEFINE_string(
+    "run", None, "The run's folder; or others' model, see README.", required=True
+)
 SPLIT = flags.DEFINE_string("split", None, "The run's own if not given: val, say.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
 SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
@@ -41,7 +44,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets 
 
 
 def main(_) -> None:
-    run = pathlib.Path(RUN.value)
+    run = as_run(RUN.value)
     config = read_config(run)
     own = {
         "split": config.eval_data.split,

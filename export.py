@@ -26,10 +26,13 @@ from absl import flags
 
 from data.files import write_json
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config, read_data, seen_by
+from experiments.imported import as_run
+from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
 from experiments.terminal import run_program
 
-RUN = flags.DEFINE_string("run", None, "The run's folder, as train.py wrote it.", required=True)
+RUN = flags.DEFINE_string(
+    "run", None, "The run's folder; or others' model, see README.", required=True
+)
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The SavedModel's folder; RUN/saved_model if not given."
@@ -42,7 +45,7 @@ class Segmenter(tf.Module):
     """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size.
 
     data_file: goes along as an asset: the run's data.json, which names the classes, and the
-    receptive_field, which tells how far apart pieces of a large photo do not see each other.
+    margin that pieces of a large photo need.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
 
 
 def main(_) -> None:
-    run = pathlib.Path(RUN.value)
+    run = as_run(RUN.value)
     config = read_config(run)
     data = read_data(run)
     output_stride = OUTPUT_STRIDE.value
@@ -96,7 +99,7 @@ def main(_) -> None:
     folder = pathlib.Path(OUTPUT.value or run / "saved_model")
     with tempfile.TemporaryDirectory() as beside:
         data_file = pathlib.Path(beside) / "data.json"
-        write_json(data_file, {**data, "receptive_field": seen_by(config, output_stride)})
+        write_json(data_file, {**data, "margin": margin_of(config, output_stride)})
         segmenter = Segmenter(
             model,
             backbone=config.model.backbone,

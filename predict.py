@@ -30,11 +30,12 @@ from data.photos import find_photos, overlay, read_photo
 from data.pictures import mask_png, whole_palette
 from data.progress import track
 from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config, read_data, seen_by
+from experiments.imported import as_run
+from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
 from experiments.terminal import run_program
 from model.inference import in_pieces
 
-RUN = flags.DEFINE_string("run", None, "A run's folder, as train.py wrote it.")
+RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")
 OUTPUT = flags.DEFINE_string("output", "predictions", "The folder that is written to.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
@@ -42,7 +43,7 @@ FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored too, which takes twice
 
 
 def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
-    """A run -> images to class ids, what data.json says of the classes, and its receptive field."""
+    """A run -> images to class ids, what data.json says of the classes, and a margin."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -51,7 +52,7 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
     load_weights(model, run)
     backbone = config.model.backbone
     predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
-    return predict, read_data(run), seen_by(config, output_stride)
+    return predict, read_data(run), margin_of(config, output_stride)
 
 
 def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
@@ -64,12 +65,12 @@ def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
     data = {}
     if hasattr(loaded, "data"):
         data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
-    if not {"class_names", "palette", "receptive_field"} <= data.keys():
+    if not {"class_names", "palette", "margin"} <= data.keys():
         raise ValueError(
             f"{folder} does not say what its classes are and how far a pixel sees: export.py, as "
             "it is now, writes SavedModels that do."
         )
-    return loaded, data, data["receptive_field"]
+    return loaded, data, data["margin"]
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
@@ -94,9 +95,9 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        predict, data, receptive_field = from_run(pathlib.Path(RUN.value))
+        predict, data, margin = from_run(as_run(RUN.value))
     else:
-        predict, data, receptive_field = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+        predict, data, margin = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
     palette, failed = whole_palette(data["palette"]), 0
     for file in track(photos, "photo", len(photos)):
@@ -106,7 +107,7 @@ def main(arguments: list[str]) -> None:
             print(f"error: {error}; passed over.", file=sys.stderr, flush=True)
             failed += 1
             continue
-        class_ids = in_pieces(predict, photo, receptive_field=receptive_field)
+        class_ids = in_pieces(predict, photo, margin=margin)
         if class_ids.max() >= len(data["class_names"]):
             raise ValueError(
                 f"Class {class_ids.max()} is predicted, and only {len(data['class_names'])} have "

@@ -42,7 +42,6 @@ from experiments.records import Records
 from experiments.runs import (
     PRECISIONS,
     has_checkpoint,
-    initialise,
     open_run,
     restore_newest,
     write_data,
@@ -50,6 +49,7 @@ from experiments.runs import (
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
 from experiments.train_step import TrainState, make_state, make_train_step
+from experiments.weights import initialise
 from model.pretrained import PARTS
 from model.resnet import BACKBONES
 
@@ -153,7 +153,7 @@ def train(
     with strategy.scope():
         state = make_state(config)
         if config.init_from.path and not has_checkpoint(workdir):
-            loaded = initialise(state.model, config.init_from)
+            loaded = initialise(state.model, config)
             if chief:
                 print(loaded, flush=True)
     train_step = make_train_step(

@@ -27,6 +27,8 @@ class Scale(NamedTuple):
     overrides: Mapping[str, Any]  # Whatever the row has.
 
 
+RANDOM_WEIGHTS = {"init_from.path": "", "init_from.part": "whole"}
+
 SCALES = {
     "paper": Scale({}, {}),
     "shapes": Scale(
@@ -40,6 +42,7 @@ SCALES = {
         },
         {
             "model.backbone": "resnet_tiny",
+            **RANDOM_WEIGHTS,
             "model.batch_norm_decay": 0.98,  # 0.9997 would outlast the run.
             "train_data.dataset": "shapes",
             "train_data.split": "train",
@@ -58,6 +61,7 @@ SCALES = {
         },
         {
             "model.backbone": "resnet_tiny",
+            **RANDOM_WEIGHTS,
             "model.batch_norm_decay": 0.99,  # 0.9997 would outlast the run.
         },
     ),
@@ -130,12 +134,14 @@ def paper_config() -> ml_collections.ConfigDict:
     config.rematerialise = False  # True: less memory, more time.
     config.jit_compile = False  # True: with XLA, on one device; a TPU does anyway.
     config.init_from = dict(
-        path="",  # A run's folder, or one of checkpoints, as RUN/best is. "": random weights.
-        part="whole",  # Or without_logits, or backbone.
+        # ImageNet's from keras.applications (Sec. 4.1), downloaded; or a run's folder, or one of
+        # checkpoints, as RUN/best is; or a file: see experiments/weights.py. "": random weights.
+        path="imagenet",
+        part="backbone",  # Or whole, or without_logits.
         strict=True,  # Whether it is an error that something of that part is not there, or differs.
     )
     config.model = dict(
-        backbone="resnet101",
+        backbone="resnet101_keras",  # Which sees pixels as its ImageNet weights do.
         num_classes=21,
         num_blocks=4,  # 5 to 7 put copies of block4 in cascade.
         output_stride=16,
@@ -143,6 +149,7 @@ def paper_config() -> ml_collections.ConfigDict:
         atrous_rates=(6, 12, 18),  # At output_stride 16, doubled at 8. None: no ASPP.
         image_pooling=True,
         batch_norm_decay=0.9997,
+        head="paper",  # Or torchvision, for the weights of its segmentation models.
     )
     config.train_data = dict(
         dataset="voc2012",

@@ -25,8 +25,15 @@ from experiments.runs import build_model
 from experiments.terminal import table
 from experiments.voc_submission import write_submission
 from model.boundary import TRIMAP_WIDTHS
+from model.deeplabv3 import corners_of
 from model.evaluate import Counts, evaluate
-from model.inference import class_ids, class_probabilities, padding_multiple, predictions
+from model.inference import (
+    EXTRA_PIXEL,
+    class_ids,
+    class_probabilities,
+    padding_multiple,
+    predictions,
+)
 from model.metrics import (
     frequency_weighted_iou,
     interval,
@@ -62,6 +69,7 @@ def predictor(
             mean_pixel=BACKBONES[backbone].mean_pixel,
             scales=scales,
             flip=flip,
+            corners=corners_of(model),
         )
         return class_ids(probabilities)
 
@@ -156,13 +164,14 @@ class Evaluation:
     def protocol(self, ids: Iterable[str], labels_sha256: str) -> dict[str, Any]:
         """The ids of the images scored, and their labels -> all that comparable numbers share."""
         multiple = padding_multiple(self.inference["output_stride"], self.inference["scales"])
+        plus_one = ", plus 1" if EXTRA_PIXEL[corners_of(self.model)] else ""
         protocol = {
             "dataset": self.builder.info.full_name,
             "split": self.split,
             "ids_sha256": hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest(),
             "labels_sha256": labels_sha256,
             "label": "the data set's own, at its own size; 255 not scored",
-            "padding": f"mean pixel, bottom and right, to a multiple of {multiple}, plus 1",
+            "padding": f"mean pixel, bottom and right, to a multiple of {multiple}{plus_one}",
             **self.inference,
             "evaluator": EVALUATOR_VERSION,
         }

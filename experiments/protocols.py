@@ -49,4 +49,5 @@ def get_config(protocol: str = "") -> ml_collections.ConfigDict:
     name, _, scale = protocol.partition("@")
     if PROTOCOLS[name].after:
         config.init_from.path = f"runs/{base.run_name(PROTOCOLS[name].after, scale or 'paper')}"
+        config.init_from.part = "whole"
     return config

@@ -13,8 +13,6 @@ import tensorflow_datasets as tfds
 
 from data.build import audit_hash
 from data.files import write_json, write_text
-from experiments.terminal import table
-from model import pretrained
 from model.aspp import rates_at
 from model.deeplabv3 import deeplabv3
 from model.resnet import receptive_field
@@ -103,13 +101,15 @@ def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
     """A run's folder -> the config it was trained with. Raises ValueError where it is no run."""
     config_file = run / "config.json"
     try:
-        return ml_collections.ConfigDict(json.loads(config_file.read_text()))
+        config = json.loads(config_file.read_text())
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{run} is no run: it has no config.json. A run is made by train.py --workdir={run}"
         ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{config_file} is damaged: {error}") from error
+    config["model"].setdefault("head", "paper")  # Older runs had no other, and did not say.
+    return ml_collections.ConfigDict(config)
 
 
 def build_model(
@@ -135,15 +135,22 @@ def build_model(
         keras.config.set_dtype_policy(before)
 
 
-def seen_by(config: ml_collections.ConfigDict, output_stride: int) -> int:
-    """A run's config -> the pixels across that a logit depends on, image-level features aside."""
-    return receptive_field(
-        config.model.backbone,
-        num_blocks=config.model.num_blocks,
+def margin_of(config: ml_collections.ConfigDict, output_stride: int) -> int:
+    """A run's config -> how many pixels away from one a prediction of it looks, at most.
+
+    Image-level features aside, which see everything.
+    """
+    model = config.model
+    seen = receptive_field(
+        model.backbone,
+        num_blocks=model.num_blocks,
         output_stride=output_stride,
-        multi_grid=config.model.multi_grid,
-        rates=rates_at(output_stride, config.model.atrous_rates or ()),
+        multi_grid=model.multi_grid,
+        rates=rates_at(output_stride, model.atrous_rates or ()),
+        head=model.head,
     )
+    # A pixel lies beside the features that it is made of; with half-pixel corners, further away.
+    return seen // 2 + output_stride
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
@@ -229,28 +236,6 @@ def _newest_whole(paths, use):
             if path == paths[-1]:
                 raise
             print(f"warning: {error}\nAn older one is taken.", flush=True)
-
-
-def initialise(model: keras.Model, init_from: ml_collections.ConfigDict) -> str:
-    """Fills a model as config.init_from says -> a table of what was loaded, for a person.
-
-    Raises FileNotFoundError or ValueError, with nothing loaded, where it cannot be had.
-    """
-    weights = read_weights(pathlib.Path(init_from.path))
-    try:
-        report = pretrained.load(model, weights, part=init_from.part, strict=init_from.strict)
-    except ValueError as error:
-        raise ValueError(
-            f"{init_from.path}: {error}\nAnother --config.init_from.part may fit, or "
-            "--config.init_from.strict=False takes what does."
-        ) from error
-    rows = [
-        [group, *(str(sum(pretrained.group_of(n) == group for n in names)) for names in report)]
-        for group in pretrained.GROUPS
-    ]
-    lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
-    title = f"Weights from {init_from.path}:"
-    return "\n".join([title, table([["", *report._fields], *rows]), *lines])
 
 
 def load_weights(model: keras.Model, run: pathlib.Path) -> int:

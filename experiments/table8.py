@@ -3,8 +3,8 @@ r"""Table 8: crop size, upsampled logits and fine-tuned batch norm in training.
 python train.py --config=experiments/table8.py:crop321
 python train.py --config=experiments/table8.py:labels_downsampled@shapes
 
-batch_norm_frozen needs weights that were trained: --config.init_from.path. In the paper they are
-ImageNet's.
+batch_norm_frozen needs weights that were trained: ImageNet's, as in the paper. At another scale
+name some with --config.init_from.path.
 """
 
 import ml_collections

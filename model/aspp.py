@@ -7,7 +7,7 @@ from keras import KerasTensor, layers
 
 from model.layers import ResizeBilinear, conv_bn
 
-DROPOUT = 0.1  # The authors' code; the paper gives none.
+DROPOUT = {"paper": 0.1, "torchvision": 0.5}  # The paper gives none: the authors' code.
 INITIALIZER = "glorot_uniform"  # The authors' code, for what ImageNet weights do not fill.
 
 
@@ -35,10 +35,12 @@ def aspp(
     image_pooling: bool,
     filters: int,
     batch_norm_decay: float,
+    head: str = "paper",
 ) -> KerasTensor:
     """Looks at the features through several rates: [B, h, w, C] -> [B, h, w, filters].
 
-    The rates are of the features at hand; the paper has 256 filters.
+    The rates are of the features at hand; the paper has 256 filters. head: "torchvision" has a 3x3
+    conv more.
     """
     conv = {"initializer": INITIALIZER, "batch_norm_decay": batch_norm_decay}
     branches = [conv_bn(x, filters, 1, name="aspp_1x1", **conv)]
@@ -48,7 +50,8 @@ def aspp(
         branches.append(image_level_features(x, filters, **conv))
     x = layers.Concatenate(name="aspp_concat")(branches)
     x = conv_bn(x, filters, 1, name="aspp_project", **conv)
-    return layers.Dropout(DROPOUT, name="aspp_dropout")(x)
+    x = layers.Dropout(DROPOUT[head], name="aspp_dropout")(x)
+    return conv_bn(x, filters, 3, name="aspp_extra", **conv) if head == "torchvision" else x
 
 
 def image_level_features(x: KerasTensor, filters: int, **conv) -> KerasTensor:

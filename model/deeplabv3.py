@@ -9,9 +9,12 @@ from model.aspp import aspp, rates_at
 from model.layers import ResizeBilinear, kernel_decay
 from model.resnet import BACKBONES, resnet
 
+# A head's name, and the corners that its resizes keep.
+HEADS = {"paper": "aligned", "torchvision": "half_pixel"}
+
 
 def deeplabv3(
-    backbone: str = "resnet101",
+    backbone: str = "resnet101_keras",
     *,
     num_classes: int = 21,
     num_blocks: int = 4,
@@ -20,6 +23,7 @@ def deeplabv3(
     atrous_rates: Sequence[int] | None = (6, 12, 18),
     image_pooling: bool = True,
     batch_norm_decay: float = 0.9997,
+    head: str = "paper",
 ) -> keras.Model:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, num_classes] float32 logits, any H and W.
 
@@ -34,12 +38,18 @@ def deeplabv3(
         which is one 1x1 conv (open in the paper; its natural reading).
       image_pooling: whether ASPP has the image-level branch. Without ASPP there is none.
       batch_norm_decay: of the moving statistics; 0.9997 needs some ten thousand steps.
+      head: a key of HEADS. "torchvision" is for its weights: ASPP with a 3x3 conv more, dropout
+        0.5, half-pixel corners.
 
     Raises ValueError for what the backbone cannot do; the message says what it can.
     Defaults are the last row of Table 5.
     """
     if not 4 <= num_blocks <= 7:
         raise ValueError(f"num_blocks {num_blocks}: a cascade has 4 to 7 blocks (Fig. 3).")
+    if head not in HEADS:
+        raise ValueError(f"No head {head!r}; there are {', '.join(HEADS)}.")
+    if head != "paper" and atrous_rates is None:
+        raise ValueError(f"The head of {head} is one of ASPP: it needs atrous_rates.")
     images = keras.Input((None, None, 3), name="images")
     x = resnet(
         images,
@@ -56,6 +66,7 @@ def deeplabv3(
             image_pooling=image_pooling,
             filters=4 * BACKBONES[backbone].width,
             batch_norm_decay=batch_norm_decay,
+            head=head,
         )
     x = layers.Conv2D(
         num_classes,
@@ -65,8 +76,13 @@ def deeplabv3(
         dtype="float32",
         name="logits",
     )(x)
-    x = ResizeBilinear(dtype="float32", name="upsampled_logits")(x, images)
+    x = ResizeBilinear(HEADS[head], dtype="float32", name="upsampled_logits")(x, images)
     return keras.Model(images, x, name=f"deeplabv3_{backbone}")
+
+
+def corners_of(model: keras.Model) -> str:
+    """A model of deeplabv3 -> which corners its resizes keep, of model.layers.CORNERS."""
+    return model.get_layer("upsampled_logits").corners
 
 
 def without_upsampling(model: keras.Model) -> keras.Model:

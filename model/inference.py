@@ -16,6 +16,9 @@ from model.layers import resize_bilinear
 # Sec. 4.1, of the evaluation with several scales.
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
+# Of a side, over a multiple of the stride.
+EXTRA_PIXEL = {"aligned": 1, "half_pixel": 0}
+
 BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
 MAX_WAITING = 64  # Images kept until there are more of their size.
 GRID = 256  # Pixels; a multiple of every output_stride.
@@ -32,23 +35,29 @@ def class_probabilities(
     mean_pixel: tuple[float, float, float],
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    corners: str = "aligned",
 ) -> KerasTensor:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, C] probabilities, at any H and W.
 
     The images are padded at the bottom and the right until a side is a multiple of output_stride,
     plus 1, at each of the scales: there features lie exactly on pixels. The result is cut back. If
     flip, the model sees them mirrored too; the result is the mean of the probabilities.
+    corners: the model's own (corners_of); with "half_pixel" sides are multiples without the 1.
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
-    padded = pad_to_stride(images, padding_multiple(output_stride, scales), mean_pixel)
+    multiple = padding_multiple(output_stride, scales)
+    padded = pad_to_stride(images, multiple, mean_pixel, corners=corners)
     size = ops.shape(padded)[1:3]
     to_logits = without_upsampling(model)
     total = 0.0
     for scale in scales:
-        x = padded if scale == 1 else resize_bilinear(padded, scaled_size(size, scale))
+        x = padded
+        if scale != 1:
+            new_size = scaled_size(size, scale, corners=corners)
+            x = resize_bilinear(padded, new_size, corners=corners)
         both = ops.concatenate([x, ops.flip(x, axis=2)]) if flip else x
-        logits = resize_bilinear(to_logits(both, training=False), size)
+        logits = resize_bilinear(to_logits(both, training=False), size, corners=corners)
         probabilities = ops.softmax(logits)
         if flip:
             straight, mirrored = ops.split(probabilities, 2)
@@ -63,18 +72,27 @@ def padding_multiple(output_stride: int, scales: Sequence[float]) -> int:
     return output_stride * math.lcm(*parts)
 
 
-def scaled_size(size, scale):
+def scaled_size(size, scale, *, corners="aligned"):
     """[H, W] -> that at a scale, with the corners in place."""
+    one = EXTRA_PIXEL[corners]
     return [
-        ops.cast(ops.round(scale * ops.cast(side - 1, "float32")), "int32") + 1 for side in size
+        ops.cast(ops.round(scale * ops.cast(side - one, "float32")), "int32") + one for side in size
     ]
 
 
 def pad_to_stride(
-    images: KerasTensor, output_stride: int, mean_pixel: tuple[float, float, float]
+    images: KerasTensor,
+    output_stride: int,
+    mean_pixel: tuple[float, float, float],
+    *,
+    corners: str = "aligned",
 ) -> KerasTensor:
-    """[B, H, W, 3] -> [B, H', W', 3], filled with mean_pixel up to a multiple of the stride + 1."""
-    margins = [(1 - ops.shape(images)[axis]) % output_stride for axis in (1, 2)]
+    """[B, H, W, 3] -> [B, H', W', 3], filled with mean_pixel up to a multiple of the stride + 1.
+
+    Without the 1 where corners are "half_pixel".
+    """
+    one = EXTRA_PIXEL[corners]
+    margins = [(one - ops.shape(images)[axis]) % output_stride for axis in (1, 2)]
     margins = [(0, 0), (0, margins[0]), (0, margins[1]), (0, 0)]
     images = ops.cast(images, "float32")
     outside = 1 - ops.pad(ops.ones_like(images[:, :, :, :1]), margins)
@@ -122,21 +140,21 @@ def in_pieces(
     predict: Callable[[np.ndarray], np.ndarray],
     image: np.ndarray,
     *,
-    receptive_field: int,
+    margin: int,
     part_side: int = PART_SIDE,
 ) -> np.ndarray:
     """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
 
     predict: [1, h, w, 3] -> [1, h, w], at scale 1. An image of more pixels than a square of
-    part_side is cut into squares, each predicted with a margin of half the receptive field around
-    it, MAX_MARGIN at most. Then all is equal to the whole image's but for image-level features,
-    which are of the piece with its margin, and for what lies beyond MAX_MARGIN.
+    part_side is cut into squares, each predicted with a margin around it, MAX_MARGIN at most. Where
+    that is as far as a prediction looks, all is equal to the whole image's but for image-level
+    features, which are of the piece with its margin.
     """
     height, width = image.shape[:2]
     if height * width <= part_side**2:
         return np.asarray(predict(image[None]))[0]
     # A multiple of the grid, so that features lie on the same pixels.
-    margin = min(MAX_MARGIN, -(-(receptive_field // 2 + 1) // GRID) * GRID)
+    margin = min(MAX_MARGIN, -(-margin // GRID) * GRID)
     piece = part_side - 2 * margin
     class_ids = np.zeros((height, width), np.uint8)
     for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):

@@ -56,34 +56,51 @@ class AtrousConv2D(layers.Conv2D):
         )
 
 
+CORNERS = ("aligned", "half_pixel")
+
+
 class ResizeBilinear(layers.Layer):
-    """Resizes `x` to the size of `like`, corners aligned: [B, h, w, C] -> [B, H, W, C].
+    """Resizes `x` to the size of `like`: [B, h, w, C] -> [B, H, W, C].
 
     As two matrix products, so that it compiles for a TPU and its gradient is deterministic.
-    Source: the authors' code resizes with align_corners=True everywhere.
+    corners: one of CORNERS. Source: the authors' code resizes with align_corners=True everywhere.
     """
 
+    def __init__(self, corners: str = "aligned", **options):
+        super().__init__(**options)
+        self.corners = corners
+
     def call(self, x, like):
-        return resize_bilinear(x, ops.shape(like)[1:3])
+        return resize_bilinear(x, ops.shape(like)[1:3], corners=self.corners)
 
     def compute_output_shape(self, x_shape, like_shape):
         return (*like_shape[:3], x_shape[3])
 
 
-def resize_bilinear(x: KerasTensor, size: tuple[int, int]) -> KerasTensor:
-    """Resizes with corners aligned: [B, h, w, C] -> [B, *size, C]."""
-    rows = interpolation(ops.shape(x)[1], size[0])
-    columns = interpolation(ops.shape(x)[2], size[1])
+def resize_bilinear(
+    x: KerasTensor, size: tuple[int, int], *, corners: str = "aligned"
+) -> KerasTensor:
+    """Resizes: [B, h, w, C] -> [B, *size, C].
+
+    corners: "aligned", where the first and the last pixels stay in place, or "half_pixel", where
+    the borders of the image do (torchvision's align_corners=False, without antialiasing).
+    """
+    rows = interpolation(ops.shape(x)[1], size[0], corners=corners)
+    columns = interpolation(ops.shape(x)[2], size[1], corners=corners)
     x = ops.einsum("Hh,bhwc->bHwc", ops.cast(rows, x.dtype), x)
     return ops.einsum("Ww,bHwc->bHWc", ops.cast(columns, x.dtype), x)
 
 
-def interpolation(size, new_size):
-    """Two lengths -> the [new_size, size] matrix that resizes a line; its ends stay in place."""
-    step = ops.cast(size - 1, "float32") / ops.cast(ops.maximum(new_size - 1, 1), "float32")
-    position = step * ops.cast(ops.arange(new_size), "float32")
-    distance = position[:, None] - ops.cast(ops.arange(size), "float32")
-    return ops.relu(1 - ops.abs(distance))
+def interpolation(size, new_size, *, corners="aligned"):
+    """Two lengths -> the [new_size, size] matrix that resizes a line."""
+    size, line = ops.cast(size, "float32"), ops.cast(ops.arange(size), "float32")
+    position = ops.cast(ops.arange(new_size), "float32")
+    new_size = ops.cast(new_size, "float32")
+    if corners == "aligned":
+        position = (size - 1) / ops.maximum(new_size - 1, 1) * position
+    else:
+        position = ops.clip(size / new_size * (position + 0.5) - 0.5, 0, size - 1)
+    return ops.relu(1 - ops.abs(position[:, None] - line))
 
 
 def kernel_decay() -> keras.regularizers.Regularizer:

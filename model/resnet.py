@@ -3,51 +3,77 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from keras import KerasTensor, layers
+from keras import KerasTensor, layers, ops
 
 from model.layers import conv_bn, subsample
 
 OUTPUT_STRIDES = (8, 16, 32, 64, 128, 256)
 
 
+class Pixels(NamedTuple):
+    """How a network sees a pixel: (RGB in 0..255 - mean) / deviation, then perhaps turned to BGR.
+
+    It belongs to the weights, which were trained on such pixels and on no others.
+    """
+
+    mean: tuple[float, float, float]  # RGB.
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)  # RGB.
+    bgr: bool = False
+
+
+AUTHORS = Pixels((123.15, 115.90, 103.06))  # The authors' code, for a stem of 7x7; slim's too.
+AUTHORS_BETA = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # The authors' code.
+KERAS = Pixels((123.68, 116.779, 103.939), bgr=True)  # keras.applications.
+TORCHVISION = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # Its, times 255.
+
+
 class Backbone(NamedTuple):
-    """A member of the ResNet family, and the pixels that it is fed."""
+    """A member of the ResNet family, and the convention that its weights were trained in."""
 
     num_units: tuple[int, int, int, int]  # Of block1 to block4.
     beta: bool = False  # A stem of three 3x3 convs in place of one 7x7.
     width: int = 64  # Filters of the stem; every other width is in proportion.
+    pixels: Pixels = AUTHORS
+    stride_first: bool = False  # In a block's first unit, not the last one before: "v1.5".
 
     @property
     def mean_pixel(self) -> tuple[float, float, float]:
-        """RGB in 0..255 that the network sees as 0; padding has it. Source: the authors' code."""
-        return (127.5, 127.5, 127.5) if self.beta else (123.15, 115.90, 103.06)
-
-    @property
-    def pixel_scale(self) -> float:
-        """Multiplies a pixel once mean_pixel is taken off. Source: the authors' code."""
-        return 1 / 127.5 if self.beta else 1.0
+        """RGB in 0..255 that the network sees as 0; padding has it."""
+        return self.pixels.mean
 
 
+RESNET50, RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
+TINY = (1, 1, 2, 3)  # Ours, to train on a CPU. Block4 keeps three units, for multi_grid's sake.
 BACKBONES = {
-    "resnet50": Backbone((3, 4, 6, 3)),
-    "resnet101": Backbone((3, 4, 23, 3)),
-    "resnet50_beta": Backbone((3, 4, 6, 3), beta=True),
-    "resnet101_beta": Backbone((3, 4, 23, 3), beta=True),
-    # Ours, to train on a CPU. Block4 keeps three units, so that multi_grid means the same.
-    "resnet_small": Backbone((2, 2, 2, 3), width=32),
-    "resnet_tiny": Backbone((1, 1, 2, 3), width=16),
-    "resnet_tiny_beta": Backbone((1, 1, 2, 3), width=16, beta=True),
+    "resnet50": Backbone(RESNET50),
+    "resnet101": Backbone(RESNET101),
+    "resnet50_beta": Backbone(RESNET50, beta=True, pixels=AUTHORS_BETA),
+    "resnet101_beta": Backbone(RESNET101, beta=True, pixels=AUTHORS_BETA),
+    "resnet50_keras": Backbone(RESNET50, pixels=KERAS),
+    "resnet101_keras": Backbone(RESNET101, pixels=KERAS),
+    "resnet50_torchvision": Backbone(RESNET50, pixels=TORCHVISION, stride_first=True),
+    "resnet101_torchvision": Backbone(RESNET101, pixels=TORCHVISION, stride_first=True),
+    "resnet_small": Backbone((2, 2, 2, 3), width=32),  # Ours too.
+    "resnet_tiny": Backbone(TINY, width=16),
+    "resnet_tiny_beta": Backbone(TINY, beta=True, width=16, pixels=AUTHORS_BETA),
+    "resnet_tiny_keras": Backbone(TINY, width=16, pixels=KERAS),
+    "resnet_tiny_torchvision": Backbone(TINY, width=16, pixels=TORCHVISION, stride_first=True),
 }
 
 
 def atrous_plan(
-    num_units: Sequence[int], *, output_stride: int, multi_grid: Sequence[int]
+    num_units: Sequence[int],
+    *,
+    output_stride: int,
+    multi_grid: Sequence[int],
+    stride_first: bool = False,
 ) -> list[list[tuple[int, int]]]:
     """Units per block -> the (stride, rate) of every unit, block by block, as Fig. 3 draws them.
 
-    The last unit of a block halves the resolution, but for the last block's. Once that would
-    pass output_stride it keeps the resolution, and all later rates double instead. From block4
-    on, a unit's rate is that times its own of multi_grid (Sec. 3.2.1).
+    The last unit of a block halves the resolution, but for the last block's; or, if stride_first,
+    the first unit, but for the first block's. Once that would pass output_stride the unit keeps
+    resolution and rate, and all later rates double instead. From block4 on, a unit's rate is that
+    times its own of multi_grid (Sec. 3.2.1).
 
     Raises ValueError where the blocks cannot reach output_stride, or multi_grid has another
     number of rates than a block has units.
@@ -62,14 +88,17 @@ def atrous_plan(
     plan, current_stride, rate = [], 4, 1  # Conv1 + Pool1 leave stride 4.
     for block, units in enumerate(num_units, start=1):
         unit_rates = multi_grid if block >= 4 else (1,) * units
-        strides = [1] * units
-        block_rate = rate
-        if block < len(num_units):
-            if current_stride < output_stride:
-                strides[-1], current_stride = 2, 2 * current_stride
-            else:
-                rate *= 2  # Of the following blocks: the unit itself keeps the old rate.
-        plan.append([(s, block_rate * r) for s, r in zip(strides, unit_rates, strict=True)])
+        halves = block > 1 if stride_first else block < len(num_units)
+        halving = (0 if stride_first else units - 1) if halves else None
+        units_of_block = []
+        for unit, unit_rate in enumerate(unit_rates):
+            stride, block_rate = 1, rate
+            if unit == halving and current_stride < output_stride:
+                stride, current_stride = 2, 2 * current_stride
+            elif unit == halving:
+                rate *= 2  # Of the following units: this one keeps the old rate.
+            units_of_block.append((stride, block_rate * unit_rate))
+        plan.append(units_of_block)
     return plan
 
 
@@ -80,24 +109,41 @@ def receptive_field(
     output_stride: int,
     multi_grid: Sequence[int],
     rates: Sequence[int] = (),
+    head: str = "paper",
 ) -> int:
     """A backbone, and ASPP's rates at output_stride -> the pixels across that a logit depends on.
 
     Image-level features aside, which see everything. Ours, from the plan: each 3x3 conv sees 2
     rates of its input's pixels more than one pixel does.
     """
-    num_units, beta, _ = BACKBONES[backbone]
-    size, jump = (11 if beta else 7), 2
+    size, jump = (11 if BACKBONES[backbone].beta else 7), 2
     size, jump = size + 2 * jump, 2 * jump  # Pool1.
-    for units in atrous_plan(
-        num_units + num_units[3:] * (num_blocks - 4),
-        output_stride=output_stride,
-        multi_grid=multi_grid,
-    ):
+    plan = {"num_blocks": num_blocks, "output_stride": output_stride, "multi_grid": multi_grid}
+    for units in backbone_plan(backbone, **plan):
         for stride, rate in units:
             size, jump = size + 2 * rate * jump, stride * jump
     size += 2 * max(rates, default=0) * jump
+    if head == "torchvision":
+        size += 2 * jump  # A 3x3 conv more.
     return size + jump  # The upsampled logits lie between two.
+
+
+def backbone_plan(
+    backbone: str, *, num_blocks: int, output_stride: int, multi_grid: Sequence[int]
+) -> list[list[tuple[int, int]]]:
+    """A key of BACKBONES and its number of blocks -> its atrous_plan; block5 and on are as block4.
+
+    Raises ValueError for an unknown backbone, and as atrous_plan does.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"No backbone {backbone!r}; there are {', '.join(BACKBONES)}.")
+    num_units = BACKBONES[backbone].num_units
+    return atrous_plan(
+        num_units + num_units[3:] * (num_blocks - 4),
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+        stride_first=BACKBONES[backbone].stride_first,
+    )
 
 
 def check_output_stride(output_stride: int, *, num_blocks: int) -> None:
@@ -125,20 +171,17 @@ def resnet(
     initialisation is open in the paper; here it is that of the other blocks.
     Raises ValueError for an unknown backbone, and as atrous_plan does.
     """
-    if backbone not in BACKBONES:
-        raise ValueError(f"No backbone {backbone!r}; there are {', '.join(BACKBONES)}.")
-    num_units, beta, width = BACKBONES[backbone]
-    plan = atrous_plan(
-        num_units + num_units[3:] * (num_blocks - 4),
-        output_stride=output_stride,
-        multi_grid=multi_grid,
-    )
+    plan = {"num_blocks": num_blocks, "output_stride": output_stride, "multi_grid": multi_grid}
+    plan = backbone_plan(backbone, **plan)
+    _, beta, width, pixels, _ = BACKBONES[backbone]
     x = layers.Rescaling(
-        scale=BACKBONES[backbone].pixel_scale,
-        offset=[-mean * BACKBONES[backbone].pixel_scale for mean in BACKBONES[backbone].mean_pixel],
+        scale=[1 / deviation for deviation in pixels.deviation],
+        offset=[-m / deviation for m, deviation in zip(pixels.mean, pixels.deviation, strict=True)],
         dtype="float32",  # Half precision would round the pixels.
         name="pixels",
     )(images)
+    if pixels.bgr:
+        x = ops.flip(x, axis=-1)
     x = stem(x, width, beta=beta, batch_norm_decay=batch_norm_decay)
     for block, units in enumerate(plan, start=1):
         for unit, (stride, rate) in enumerate(units, start=1):
@@ -174,9 +217,9 @@ def bottleneck(
 ) -> KerasTensor:
     """1x1, atrous 3x3, 1x1, and a shortcut: [B, h, w, C] -> [B, h / stride, ..., 4 filters].
 
-    The stride is the 3x3's, in the last unit of a block: equal to He's on the next unit's first
-    1x1, but cheaper. Source: "the last convolution contains stride 2" (Sec. 3.2), the authors'
-    code.
+    The stride is the 3x3's. In the last unit of a block it is equal to He's on the next unit's
+    first 1x1, but cheaper. Source: "the last convolution contains stride 2" (Sec. 3.2), the
+    authors' code.
     """
     decay = {"batch_norm_decay": batch_norm_decay}
     shortcut = x

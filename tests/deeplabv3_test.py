@@ -20,6 +20,8 @@ from tests.conftest import ROOT
         (58_040_661, dict(backbone="resnet101")),
         (39_172_309, dict(backbone="resnet50_beta")),
         (58_164_437, dict(backbone="resnet101_beta")),
+        (39_048_533, dict(backbone="resnet50_keras")),
+        (39_048_533 + 9 * 256**2 + 2 * 256, dict(backbone="resnet50", head="torchvision")),
         (63_714_389, dict(backbone="resnet50", num_blocks=7, atrous_rates=None)),
     ],
 )

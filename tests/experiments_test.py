@@ -5,6 +5,7 @@ import pytest
 from data.build import BUILDERS
 from experiments import base, protocols, table5, table8, table9, table10
 from experiments.runs import build_model, flat
+from experiments.weights import IMAGENET
 from model.deeplabv3 import deeplabv3
 from model.resnet import BACKBONES
 
@@ -16,6 +17,17 @@ def test_the_base_is_the_protocol_of_section_4():
     assert (config.train_data.split, config.eval_data.split) == ("trainaug", "val")
     assert (config.model.output_stride, config.eval.output_stride) == (16, 16)
     assert config.model.batch_norm_decay == 0.9997
+
+
+def test_the_base_starts_from_imagenet_and_small_scales_from_random_weights():
+    """ "init: ImageNet ResNet" (Sec. 4.1); which, the backbone's name says."""
+    config = base.get_config()
+    assert config.init_from.to_dict() == {"path": "imagenet", "part": "backbone", "strict": True}
+    assert config.model.backbone in IMAGENET
+    for scale in ("shapes", "voc_small"):
+        small = base.get_config(scale)
+        assert small.init_from.path == "" and small.init_from.part == "whole"
+        assert small.model.backbone == "resnet_tiny"
 
 
 def test_the_base_untouched_is_the_last_row_of_table_5():
@@ -114,7 +126,10 @@ def test_protocols_start_from_the_run_before_them():
     small = protocols.get_config("stage2@shapes")
     assert small.init_from.path == f"runs/{base.get_config('shapes').name}"
     coco, voc = protocols.get_config("coco"), protocols.get_config("coco_to_voc")
-    assert coco.train_data.dataset == "coco_voc21/per_region" and not coco.init_from.path
+    assert coco.train_data.dataset == "coco_voc21/per_region"
+    assert (coco.init_from.path, coco.init_from.part) == ("imagenet", "backbone")
+    for config in (stage2, small, voc):
+        assert config.init_from.part == "whole"
     assert voc.init_from.path == f"runs/{coco.name}" and voc.learning_rate == 0.0001
     test = protocols.get_config("test")
     assert test.init_from.path == f"runs/{voc.name}" and test.train_data.hard_class_factor == 2

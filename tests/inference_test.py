@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.aspp import rates_at
-from model.deeplabv3 import deeplabv3
+from model.deeplabv3 import corners_of, deeplabv3
 from model.evaluate import evaluate
 from model.inference import (
     GRID,
@@ -33,13 +33,15 @@ def coloured():
     return keras.Model(images, keras.layers.Rescaling(0.1, name="logits")(images))
 
 
+@pytest.mark.parametrize("corners, one", [("aligned", 1), ("half_pixel", 0)])
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (16, 17), (33, 64), (500, 375)])
-def test_padding_reaches_a_multiple_plus_one(size, output_stride):
+def test_padding_reaches_a_multiple_plus_one(size, output_stride, corners, one):
+    """Without the one where corners are half pixels."""
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype("uint8")
-    padded = np.array(pad_to_stride(images, output_stride, MEAN))
+    padded = np.array(pad_to_stride(images, output_stride, MEAN, corners=corners))
     for before, after in zip(size, padded.shape[1:3], strict=True):
-        assert after % output_stride == 1
+        assert after % output_stride == one
         assert 0 <= after - before < output_stride
     np.testing.assert_array_equal(padded[:, : size[0], : size[1]], images)
     outside = np.ones(padded.shape[:3], bool)
@@ -127,6 +129,21 @@ def test_what_is_seen_at_another_scale_stays_where_it_is():
         np.testing.assert_allclose(np.array(other)[inner], plain, atol=1e-3)
 
 
+def test_with_half_pixel_corners_borders_stay_where_they_are_at_every_scale():
+    """A ramp is a ramp at any scale, by half pixels too; and sizes are whole multiples."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.AveragePooling2D(8)(images)  # Features in the middle of 8 x 8 pixels.
+    ramp_model = keras.Model(images, keras.layers.Rescaling(0.01, name="logits")(x))
+    ramp = np.tile(np.arange(128)[None, :, None], (64, 1, 3)) * np.array([1, 0, 2])
+    how = dict(output_stride=8, mean_pixel=(0, 0, 0), corners="half_pixel")
+    inner = (0, slice(0, 24), slice(16, 112))  # Away from the borders, where values end.
+    expected = keras.ops.softmax(0.01 * ramp[inner[1:]].astype("float32"))
+    for scale in (0.5, 1.0, 1.75):
+        seen = class_probabilities(ramp_model, ramp[None], scales=(scale,), **how)
+        np.testing.assert_allclose(np.array(seen)[inner], expected, atol=1e-3)
+    assert np.array(scaled_size((64, 512), 1.75, corners="half_pixel")).tolist() == [112, 896]
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways(network, flip):
     """At sizes that need no padding, which is at the right alone."""
@@ -142,25 +159,26 @@ def test_images_are_predicted_alike_alone_and_in_a_batch(network):
     np.testing.assert_allclose(probabilities_of(network, images, **how), alone, atol=1e-5)
 
 
-def network_without_pooling(output_stride):
+def network_without_pooling(output_stride, head="paper"):
     keras.utils.set_random_seed(0)
     model = deeplabv3(
         "resnet_tiny",
+        head=head,
         output_stride=output_stride,
         num_classes=5,
         multi_grid=(1, 1, 1),
-        atrous_rates=(2, 4, 6),
+        atrous_rates=(1, 2, 3),
         image_pooling=False,
     )
-    rates = rates_at(output_stride, (2, 4, 6))
+    rates = rates_at(output_stride, (1, 2, 3))
     plan = dict(num_blocks=4, output_stride=output_stride, multi_grid=(1, 1, 1))
-    return model, receptive_field("resnet_tiny", **plan, rates=rates)
+    return model, receptive_field("resnet_tiny", **plan, rates=rates, head=head)
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride):
+@pytest.mark.parametrize("output_stride, head", [(8, "paper"), (16, "paper"), (8, "torchvision")])
+def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride, head):
     """Seen by the gradient of one of them, in a network whose sums cannot cancel."""
-    model, field = network_without_pooling(output_stride)
+    model, field = network_without_pooling(output_stride, head)
     for weight in model.trainable_variables:
         weight.assign(keras.ops.abs(weight) + 0.1)
     model.get_layer("pixels").offset = [0.0] * 3
@@ -170,34 +188,39 @@ def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_strid
     with tf.GradientTape() as tape:
         tape.watch(images)
         logit = model(images, training=False)[0, middle, middle, 0]
-    seen = np.flatnonzero(np.abs(tape.gradient(logit, images)[0]).sum((1, 2)))
+    seen = np.flatnonzero(np.abs(tape.gradient(logit, images)[0]).max((1, 2)))
     span = seen[-1] - seen[0] + 1
     assert field - 2 * output_stride <= span <= field
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("size", [(1000, 800), (257, 2400)])
-def test_pieces_are_equal_to_the_whole(size, output_stride):
+@pytest.mark.parametrize(
+    "size, output_stride, head",
+    [
+        ((1000, 800), 8, "paper"),
+        ((257, 2400), 8, "torchvision"),
+        ((257, 2400), 16, "paper"),
+        ((1000, 800), 16, "torchvision"),
+    ],
+)
+def test_pieces_are_equal_to_the_whole(size, output_stride, head):
     """But for image-level features, which this network does not have."""
-    model, field = network_without_pooling(output_stride)
-    margin = -(-(field // 2 + 1) // GRID) * GRID
-    assert margin < MAX_MARGIN
-
-    sizes = []
+    model, field = network_without_pooling(output_stride, head)
+    margin, sizes = field // 2 + output_stride, []
+    assert margin < GRID < MAX_MARGIN
 
     def predict(images):
         sizes.append(images.shape[1:3])
-        how = dict(output_stride=output_stride, mean_pixel=MEAN)
+        how = dict(output_stride=output_stride, mean_pixel=MEAN, corners=corners_of(model))
         return class_probabilities(model, images, **how).numpy()
 
     ids = [
         in_pieces(
             lambda images: predict(images).argmax(-1).astype(np.uint8),
             images_of(size, 1)[0],
-            receptive_field=field,
+            margin=margin,
             part_side=part_side,
         )
-        for part_side in (10**4, 256 + 2 * margin)
+        for part_side in (10**4, 3 * GRID)
     ]
     assert sizes[0] == size and len(sizes) > 4 and max(sizes[1:]) < size
     assert len(np.unique(ids[0])) > 1

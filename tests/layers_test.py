@@ -110,6 +110,17 @@ def test_resize_is_tensorflows_with_aligned_corners(size, new_size):
     np.testing.assert_allclose(resized, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "size, new_size", [((3, 4), (9, 7)), ((1, 1), (3, 4)), ((9, 13), (65, 97)), ((9, 7), (3, 4))]
+)
+def test_resize_is_tensorflows_with_half_pixel_corners(size, new_size):
+    """As torchvision's too: tests/pretrained_torchvision_test.py."""
+    x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
+    resized = ResizeBilinear("half_pixel")(x, np.zeros((2, *new_size, 1), "float32"))
+    expected = tf.image.resize(x, new_size, "bilinear", antialias=False)
+    np.testing.assert_allclose(resized, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_resize_keeps_corners_range_and_constants(seed):
     rng = np.random.default_rng(seed)

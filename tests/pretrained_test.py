@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.deeplabv3 import deeplabv3
-from model.pretrained import PARTS, group_of, load
+from model.pretrained import PARTS, Weights, group_of, load
 
 
 def network(**arguments):
@@ -19,10 +19,12 @@ def weights_of(model):
 def source():
     """Weights that no model begins with."""
     rng = np.random.default_rng(0)
-    return {
-        name: rng.normal(size=value.shape).astype("float32")
-        for name, value in weights_of(network()).items()
-    }
+    return Weights(
+        {
+            name: rng.normal(size=value.shape).astype("float32")
+            for name, value in weights_of(network()).items()
+        }
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -30,10 +32,10 @@ def test_a_part_is_loaded_and_the_rest_left(source, part):
     model = network(output_stride=8)
     before = weights_of(model)
     report = load(model, source, part=part)
-    assert sorted(report.loaded + report.skipped) == sorted(source)
+    assert sorted(report.loaded + report.skipped) == sorted(source.values)
     assert not report.missing and not report.mismatched
     for name, value in weights_of(model).items():
-        expected = source[name] if group_of(name) in PARTS[part] else before[name]
+        expected = source.values[name] if group_of(name) in PARTS[part] else before[name]
         np.testing.assert_array_equal(value, expected, err_msg=name)
     counts = {"whole": 0, "without_logits": 2, "backbone": 2 + 6 * 5}  # ASPP: six convs and norms.
     assert len(report.skipped) == counts[part]
@@ -50,22 +52,29 @@ def test_other_classes_take_all_but_the_logits(source):
         np.testing.assert_array_equal(value, before[name])
     report = load(model, source, strict=False)
     assert list(report.mismatched) == ["logits/bias", "logits/kernel"]
-    assert len(report.loaded) == len(source) - 2
+    assert len(report.loaded) == len(source.values) - 2
     assert not load(model, source, part="without_logits").mismatched
 
 
-def test_a_cascade_takes_the_backbone_and_says_what_stays_random(source):
+def test_a_cascade_takes_the_backbone_and_its_own_blocks_stay_random(source):
     model = network(num_blocks=5, atrous_rates=None)
-    with pytest.raises(ValueError, match="block5_unit1_1_bn/beta: not there(.|\n)*and .* more"):
-        load(model, source, part="backbone")
-    report = load(model, source, part="backbone", strict=False)
-    assert report.missing and all(name.startswith("block5") for name in report.missing)
+    before = weights_of(model)
+    report = load(model, source, part="backbone")
     assert {group_of(name) for name in report.loaded} == {"backbone"}
+    assert not report.missing
+    cascade = [name for name in before if group_of(name) == "cascade"]
+    assert cascade and all(name.startswith("block5_") for name in cascade)
+    after = weights_of(model)
+    for name in cascade:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    with pytest.raises(ValueError, match="block5_unit1_1_bn/beta: not there(.|\n)*and .* more"):
+        load(model, source, part="without_logits")
 
 
 def test_a_load_of_nothing_is_an_error(source):
-    for weights in ({}, {f"other/{name}": value for name, value in source.items()}):
+    others = {f"other/{name}": value for name, value in source.values.items()}
+    for values in ({}, others):
         with pytest.raises(ValueError, match="Nothing of the whole is there"):
-            load(network(), weights, strict=False)
+            load(network(), Weights(values), strict=False)
     with pytest.raises(ValueError, match="No part 'head'.*whole, without_logits, backbone"):
         load(network(), source, part="head")

@@ -59,25 +59,27 @@ def test_rates_are_those_of_section_3(output_stride, block3, block4):
     assert [rate for _, rate in plan[3]] == block4
 
 
+@pytest.mark.parametrize("stride_first", [False, True])
 @pytest.mark.parametrize("seed", range(50))
-def test_random_plans(seed):
+def test_random_plans(seed, stride_first):
     """Strides multiply to output_stride / 4; stride * block rate, once it moves, always doubles."""
     rng = np.random.default_rng(seed)
     num_blocks = int(rng.integers(4, 8))
     units = (*rng.integers(1, 8, 3).tolist(), *[3] * (num_blocks - 3))
     output_stride = int(rng.choice([s for s in OUTPUT_STRIDES if s <= 2 ** (num_blocks + 1)]))
     multi_grid = tuple(rng.integers(1, 5, 3).tolist())
-    plan = atrous_plan(units, output_stride=output_stride, multi_grid=multi_grid)
+    how = {"multi_grid": multi_grid, "stride_first": stride_first}
+    plan = atrous_plan(units, output_stride=output_stride, **how)
     assert [len(block) for block in plan] == list(units)
     assert 4 * np.prod([stride for block in plan for stride, _ in block]) == output_stride
     current = 4
     for i, block in enumerate(plan):
         unit_rates = multi_grid if i >= 3 else (1,) * len(block)
-        block_rates = {rate / unit for (_, rate), unit in zip(block, unit_rates, strict=True)}
-        assert len(block_rates) == 1
         # A 3x3 conv's taps are as far apart in the image as in the ResNet of stride 2 each block.
-        assert current * block_rates.pop() == 4 * 2**i
-        current *= np.prod([stride for stride, _ in block])
+        for unit, ((stride, rate), unit_rate) in enumerate(zip(block, unit_rates, strict=True)):
+            before = stride_first and unit == 0 and i > 0  # It is the one that halves.
+            assert current * rate / unit_rate == 4 * 2 ** (i - before)
+            current *= stride
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def agree(ours, theirs):
     assert np.abs(ours - theirs).max() < 1e-5 * theirs.std()
 
 
-@pytest.mark.parametrize("backbone", ["resnet_tiny", "resnet_tiny_beta"])
+@pytest.mark.parametrize("backbone", ["resnet_tiny", "resnet_tiny_beta", "resnet_tiny_torchvision"])
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("size", [(129, 97), (96, 130), (1, 65)])
 def test_dense_features_agree_with_strided_ones(size, output_stride, backbone):
@@ -117,11 +119,14 @@ def test_dense_features_agree_with_strided_ones(size, output_stride, backbone):
     agree(dense[:, ::every, ::every], strided)
 
 
-@pytest.mark.parametrize("output_stride", [64, 128, 256])
-def test_deep_cascades_agree_with_strided_ones(output_stride):
+@pytest.mark.parametrize(
+    "backbone, output_stride",
+    [("resnet_tiny", stride) for stride in (64, 128, 256)] + [("resnet_tiny_torchvision", 128)],
+)
+def test_deep_cascades_agree_with_strided_ones(backbone, output_stride):
     """Multi-grid included: at these strides a unit has both a stride and a rate."""
     images = np.random.default_rng(0).uniform(0, 255, (1, 257, 140, 3)).astype("float32")
-    cascade = dict(num_blocks=7, multi_grid=(1, 2, 4))
+    cascade = dict(backbone=backbone, num_blocks=7, multi_grid=(2, 2, 4))
     dense = features(images, output_stride=output_stride // 2, **cascade)
     strided = features(images, output_stride=output_stride, **cascade)
     agree(dense[:, ::2, ::2], strided)
@@ -133,8 +138,36 @@ def test_multi_grid_changes_what_is_seen():
     assert np.abs(features(images, output_stride=16, multi_grid=(1, 2, 4)) - plain).max() > 0.1
 
 
+CONVENTIONS = ("resnet_tiny_beta", "resnet_tiny_keras", "resnet_tiny_torchvision")
+
+
+def test_a_convention_is_that_of_its_name_at_every_size():
+    for convention in ("", "_beta", "_keras", "_torchvision"):
+        small = BACKBONES[f"resnet_tiny{convention}"]
+        for depth, num_units in UNITS.items():
+            expected = small._replace(num_units=num_units, width=64)
+            assert BACKBONES[f"resnet{depth}{convention}"] == expected
+
+
+@pytest.mark.parametrize("backbone", ["resnet_tiny", *CONVENTIONS])
+def test_a_photo_reaches_the_network_in_the_form_of_its_weights(backbone):
+    """Of one RGB pixel: what the authors, keras.applications and torchvision make of it."""
+    images = keras.Input((None, None, 3))
+    how = dict(output_stride=16, multi_grid=(1, 1, 1), batch_norm_decay=0.9)
+    model = keras.Model(images, resnet(images, backbone, **how))
+    first = next(layer for layer in model.layers if layer.name in ("conv1_pad", "conv1_1_pad"))
+    rgb = np.float32([[[[250, 130, 10]]]])
+    seen = np.array(keras.Model(images, first.input)(rgb))[0, 0, 0]
+    expected = {
+        "keras": keras.applications.resnet.preprocess_input(rgb.copy())[0, 0, 0],
+        "torchvision": (rgb[0, 0, 0] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225),
+        "beta": rgb[0, 0, 0] / 127.5 - 1,
+    }.get(backbone.split("_")[-1], rgb[0, 0, 0] - (123.15, 115.90, 103.06))
+    np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_mean_pixel_is_seen_as_nothing():
-    for backbone in ("resnet_tiny", "resnet_tiny_beta"):
+    for backbone in ("resnet_tiny", *CONVENTIONS):
         images = np.broadcast_to(np.float32(BACKBONES[backbone].mean_pixel), (1, 33, 33, 3))
         seen = features(images, backbone, output_stride=16, multi_grid=(1, 1, 1))
         np.testing.assert_allclose(seen, 0, atol=1e-4)

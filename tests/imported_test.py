@@ -1,0 +1,162 @@
+"""Other people's weights through all programs: fine-tuned as a backbone, used as a whole model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import export
+import train
+from experiments.evaluation import predictor
+from experiments.imported import as_run
+from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
+from experiments.weights import open_weights
+from model.pretrained import load
+from model.pretrained_torchvision import from_torchvision
+from tests.conftest import ROOT
+from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
+from tests.train_test import small_config
+from tests.weights_test import keras_network, write_tf1
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A small deeplab checkpoint, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deeplab").mkdir()
+    write_tf1(
+        tmp_path / "deeplab" / "model.ckpt", random_values(tf1_shapes("tiny", num_classes=21))
+    )
+    return "deeplab/model.ckpt"
+
+
+def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, capsys):
+    """From keras.applications' file: at step 0 the run has its weights, then it trains."""
+    keras_network().save_weights(tmp_path / "theirs.weights.h5")
+    theirs = open_weights(str(tmp_path / "theirs.weights.h5"), "").values
+    config = small_config(
+        **{
+            "steps": 2,
+            "learning_rate": 1e-9,
+            "model.backbone": "resnet_tiny_keras",
+            "init_from.path": str(tmp_path / "theirs.weights.h5"),
+            "init_from.part": "backbone",
+        }
+    )
+    run = tmp_path / "run"
+    train.train(config, run, str(shapes_dir))
+    assert "folded" in capsys.readouterr().out
+    ours = read_weights(run)
+    for name, value in theirs.items():
+        if "moving" not in name:
+            np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
+    config = read_config(run)
+    assert json.loads((run / "eval.json").read_text())["num_images"] == 5
+    model = build_model(config)
+    assert load_weights(model, run) == 2
+    how = {"backbone": config.model.backbone, "output_stride": 16}
+    segmenter = export.Segmenter(model, data_file=run / "data.json", **how)
+    export.export(segmenter, tmp_path / "exported")  # Which compares the two.
+    image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
+    segment = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_array_equal(segment(image), segmenter.__call__(image))
+
+
+def program(folder, name, *arguments):
+    """Runs a program in a folder -> what it printed, or says that it failed."""
+    command = [sys.executable, ROOT / name, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
+    done = program(tmp_path, "export.py", f"--run={checkpoint}")
+    assert done.returncode == 0, done.stderr
+    assert "multi_grid (1, 2, 4), atrous_rates (6, 12, 18)" in done.stdout
+    run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"
+    data = read_data(run)
+    assert data["class_names"][1] == "aeroplane" and data["palette"][1] == [128, 0, 0]
+    model = build_model(read_config(run))
+    assert load_weights(model, run) == 0
+    expected = open_weights(checkpoint, "").values
+    for weight in model.weights:
+        np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
+    segment = tf.saved_model.load(str(run / "saved_model"))
+    image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
+    predict = predictor(model, backbone="resnet_tiny", output_stride=16)
+    np.testing.assert_array_equal(segment(image), predict(image))
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_taken_by_the_other_programs(checkpoint, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    done = program(tmp_path, "predict.py", f"--run={checkpoint}", "photo.png")
+    assert done.returncode == 0, done.stderr
+    model = build_model(read_config(tmp_path / "runs" / "imported" / "deeplab_model.ckpt"))
+    load(model, open_weights(checkpoint, ""))
+    predict = predictor(model, backbone="resnet_tiny", output_stride=16)
+    mask = np.array(Image.open(tmp_path / "predictions" / "photo_mask.png"))
+    np.testing.assert_array_equal(mask, predict(image[None])[0])
+    # It would be scored on VOC, which is not here.
+    done = program(tmp_path, "eval.py", f"--run={checkpoint}", f"--data_dir={tmp_path}")
+    assert done.returncode == 1 and "python -m data.build voc2012" in done.stderr
+
+
+def test_another_file_of_the_same_name_is_no_silent_match(checkpoint, tmp_path):
+    run = as_run(checkpoint)
+    assert as_run(checkpoint) == run
+    values = random_values(tf1_shapes("tiny", num_classes=21))
+    values["logits/semantic/biases"] += 1
+    write_tf1(tmp_path / checkpoint, values)
+    with pytest.raises(ValueError, match="was imported from another file than deeplab/model.ckpt"):
+        as_run(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "num_classes, said",
+    [
+        (None, "holds a backbone alone.*train.py .*backbone=resnet_tiny .*init_from.path=x.ckpt"),
+        (19, "has 19 classes, and only VOC's 21 are known by name"),
+    ],
+)
+def test_what_is_no_model_of_vocs_classes_is_refused(num_classes, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tf1(tmp_path / "x.ckpt", random_values(tf1_shapes("tiny", num_classes=num_classes)))
+    with pytest.raises(ValueError, match=said):
+        as_run("x.ckpt")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = random_values(tf1_shapes("tiny", num_classes=21))
+    del values["aspp0/BatchNorm/gamma"]
+    write_tf1(tmp_path / "x.ckpt", values)
+    with pytest.raises(ValueError, match="aspp_1x1_bn/gamma: not there"):
+        as_run("x.ckpt")
+    assert not list(tmp_path.glob("runs/**/*.json"))
+
+
+def test_half_pixel_corners_reach_whole_images(monkeypatch):
+    """torchvision's head: a side is padded to a multiple of the stride, and no pixel more."""
+    weights = from_torchvision(random_values(torchvision_shapes("tiny", 21)))
+    config = small_config(**{"model.backbone": "resnet_tiny_torchvision"})
+    config.model.update({**weights.model, "batch_norm_decay": 0.9})
+    model = build_model(config)
+    load(model, weights)
+    predict = predictor(model, backbone="resnet_tiny_torchvision", output_stride=8)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.uint8)
+    expected = np.array(model(image)).argmax(-1)
+    assert len(np.unique(expected)) > 2
+    assert (predict(image).numpy() == expected).mean() > 0.9999
+
+
+def test_a_config_written_before_heads_had_names_is_read(tmp_path):
+    config = json.loads(small_config().to_json())
+    del config["model"]["head"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_config(tmp_path).model.head == "paper"

@@ -1,0 +1,88 @@
+"""keras.applications' networks are ours: the same features from the same random weights."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras.applications import resnet as keras_resnet
+
+from model.layers import BATCH_NORM_EPSILON
+from model.pretrained import load
+from model.pretrained_keras import EPSILON, from_keras
+from model.resnet import resnet
+from tests.foreign_networks import random_values
+
+NETWORKS = {50: keras_resnet.ResNet50, 101: keras_resnet.ResNet101}
+
+
+@functools.cache
+def theirs(depth):
+    """keras.applications' network with random weights and statistics, and those by their names."""
+    model = NETWORKS[depth](weights=None, include_top=False, input_shape=(None, None, 3))
+    values = random_values({weight.path: weight.shape for weight in model.weights})
+    for weight in model.weights:
+        weight.assign(values[weight.path])
+    return model, values
+
+
+def ours(depth, output_stride):
+    images = keras.Input((None, None, 3))
+    how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "batch_norm_decay": 0.9}
+    model = keras.Model(images, resnet(images, f"resnet{depth}_keras", **how))
+    load(model, from_keras(theirs(depth)[1]), part="backbone")
+    return model
+
+
+def image_of(size):
+    return np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "depth, output_stride, sizes",
+    [(50, 32, [(65, 97), (64, 90)]), (50, 8, [(65, 90)]), (101, 16, [(97, 65), (64, 96)])],
+)
+def test_the_features_are_those_of_keras_applications(depth, output_stride, sizes):
+    """Theirs have stride 32 only: at others, every second or fourth of ours."""
+    model = ours(depth, output_stride)
+    for size in sizes:
+        image = image_of(size)
+        expected = np.array(theirs(depth)[0](keras_resnet.preprocess_input(image.copy())))
+        every = 32 // output_stride
+        features = np.array(model(image))[:, ::every, ::every]
+        assert features.shape == expected.shape
+        assert np.abs(features - expected).max() < 1e-4 * expected.std()
+        assert (features.argmax(-1) == expected.argmax(-1)).mean() >= 0.9999
+
+
+def test_every_weight_there_is_renamed_or_folded_and_none_is_left_out():
+    weights = from_keras(theirs(50)[1])
+    assert weights.model == {"backbone": "resnet50_keras"} and not weights.skipped
+    means = [name for name in weights.folded if name.endswith("moving_mean")]
+    assert len(means) == 53 and len(weights.folded) == 2 * 53  # Each conv has a batch norm.
+    assert not any(name.endswith("/bias") for name in weights.values)
+    top = {"predictions/kernel": np.zeros((2048, 1000)), "predictions/bias": np.zeros(1000)}
+    assert from_keras({**theirs(50)[1], **top}).skipped == tuple(sorted(top))
+
+
+def test_another_epsilon_and_a_bias_are_the_same_numbers_once_folded():
+    """Where a variance is as small as the epsilons, as in channels that are next to unused."""
+    values = dict(theirs(50)[1])
+    rng = np.random.default_rng(0)
+    values["conv1_bn/moving_variance"] = np.full(64, 1e-6, np.float32)
+    folded = from_keras(values).values
+    mean, variance = (folded[f"conv1_bn/moving_{name}"] for name in ("mean", "variance"))
+    x, bias = rng.normal(size=64), values["conv1_conv/bias"]
+    expected = (x + bias - values["conv1_bn/moving_mean"]) / np.sqrt(1e-6 + EPSILON)
+    np.testing.assert_allclose(
+        (x - mean) / np.sqrt(variance + BATCH_NORM_EPSILON), expected, rtol=1e-5, atol=1e-3
+    )
+    unfolded = (x - mean) / np.sqrt(1e-6 + BATCH_NORM_EPSILON)
+    assert np.abs(unfolded / expected - 1).max() > 1e-4
+
+
+def test_another_network_of_keras_applications_is_refused():
+    with pytest.raises(ValueError, match="no ResNet-50 or 101 of keras.applications"):
+        from_keras({"Conv1/kernel": np.zeros((3, 3, 3, 32))})
+    with pytest.raises(ValueError, match="It is a ResNet of version 2, ours are of version 1"):
+        from_keras({**theirs(50)[1], "post_bn/gamma": np.zeros(2048)})

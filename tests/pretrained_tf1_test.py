@@ -1,0 +1,185 @@
+"""The authors' TensorFlow 1 checkpoints: their names, their numbers, their stride place."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.weights import open_weights
+from model.deeplabv3 import deeplabv3
+from model.pretrained import load
+from model.pretrained_tf1 import from_tf1
+from model.resnet import BACKBONES, resnet
+from tests.foreign_networks import UNITS, random_values, tf1_shapes
+
+# Of block1 to block4, where the stride is in a block's first 1x1 conv, as He's: strides, rates.
+HES = {
+    8: ((1, 2, 1, 1), (1, 1, 2, 4)),
+    16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+    32: ((1, 2, 2, 2), (1, 1, 1, 1)),
+}
+
+
+class Network:
+    """ResNet v1 and the authors' ASPP in TensorFlow's own operations, by slim's names."""
+
+    def __init__(self, values, depth):
+        self.values, self.depth, self.scope = values, depth, f"resnet_v1_{depth}"
+
+    def conv(self, x, name, *, stride=1, rate=1, relu=True):
+        """Padded on all sides alike, as slim's conv2d_same."""
+        kernel = self.values[f"{name}/weights"]
+        pad = rate * (kernel.shape[0] // 2)
+        x = tf.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        x = tf.nn.conv2d(x, kernel, stride, "VALID", dilations=rate)
+        gamma, beta, mean, variance = (
+            self.values[f"{name}/BatchNorm/{kind}"]
+            for kind in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-5)
+        return tf.nn.relu(x) if relu else x
+
+    def features(self, pixels, output_stride, multi_grid=(1, 1, 1)):
+        x, scope = pixels, self.scope
+        for name, stride in (("conv1", 2), ("conv1_1", 2), ("conv1_2", 1), ("conv1_3", 1)):
+            if f"{scope}/{name}/weights" in self.values:
+                x = self.conv(x, f"{scope}/{name}", stride=stride)
+        x = tf.nn.max_pool2d(tf.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 3, 2, "VALID")
+        for block, units in enumerate(UNITS[self.depth]):
+            stride, rate = (plan[block] for plan in HES[output_stride])
+            for unit in range(units):
+                name = f"{scope}/block{block + 1}/unit_{unit + 1}/bottleneck_v1"
+                first = stride if unit == 0 else 1
+                grid = multi_grid[unit] if block == 3 else 1
+                shortcut = x
+                if unit == 0:
+                    shortcut = self.conv(x, f"{name}/shortcut", stride=first, relu=False)
+                x = self.conv(x, f"{name}/conv1", stride=first)
+                x = self.conv(x, f"{name}/conv2", rate=rate * grid)
+                x = tf.nn.relu(shortcut + self.conv(x, f"{name}/conv3", relu=False))
+        return x
+
+    def logits(self, pixels, output_stride):
+        """deeplab/model.py: the image-level features come first."""
+        x = self.features(pixels, output_stride, (1, 2, 4))
+        pooled = self.conv(tf.reduce_mean(x, [1, 2], keepdims=True), "image_pooling")
+        branches = [tf.broadcast_to(pooled, [*x.shape[:3], pooled.shape[3]])]
+        branches.append(self.conv(x, "aspp0"))
+        for i, rate in enumerate((6, 12, 18), start=1):
+            branches.append(self.conv(x, f"aspp{i}", rate=rate * 16 // output_stride))
+        x = self.conv(tf.concat(branches, 3), "concat_projection")
+        weights, biases = (self.values[f"logits/semantic/{kind}"] for kind in ("weights", "biases"))
+        return tf.nn.conv2d(x, weights, 1, "VALID") + biases
+
+
+def image_of(size):
+    return np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype("float32")
+
+
+def agree(ours, theirs, tolerance):
+    ours, theirs = np.array(ours), np.array(theirs)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < tolerance * theirs.std()
+    assert (ours.argmax(-1) == theirs.argmax(-1)).mean() >= 0.9999
+
+
+@functools.cache
+def values_of(depth, beta, num_classes):
+    return random_values(tf1_shapes(depth, beta=beta, num_classes=num_classes))
+
+
+def pixels_of(image, beta):
+    """As deeplab/core/feature_extractor.py makes them."""
+    return image * (2 / 255) - 1 if beta else image - np.float32((123.15, 115.90, 103.06))
+
+
+@pytest.mark.parametrize("output_stride", HES)
+@pytest.mark.parametrize("beta", [False, True])
+def test_hes_stride_place_gives_the_same_numbers(beta, output_stride):
+    """His is in the next block's first 1x1 conv, ours in the last unit before; at any size."""
+    values = values_of("tiny", beta, None)
+    images = keras.Input((None, None, 3))
+    how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "batch_norm_decay": 0.9}
+    weights = from_tf1(values)
+    model = keras.Model(images, resnet(images, weights.model["backbone"], **how))
+    load(model, weights, part="backbone")
+    for size in ((65, 97), (64, 90), (33, 70)):
+        image = image_of(size)
+        theirs = Network(values, "tiny").features(pixels_of(image, beta), output_stride)
+        agree(model(image), theirs, 1e-5)
+
+
+@pytest.mark.parametrize("beta, output_stride", [(False, 8), (True, 16)])
+def test_the_logits_are_the_authors(beta, output_stride):
+    values = values_of("tiny", beta, 21)
+    weights = from_tf1(values)
+    model = deeplabv3(**{**weights.model, "output_stride": output_stride})
+    load(model, weights)
+    for size in ((17, 401), (64, 90)):  # The first wide enough for a rate of 36.
+        image = image_of(size)
+        theirs = Network(values, "tiny").logits(pixels_of(image, beta), output_stride)
+        agree(keras.Model(model.input, model.get_layer("logits").output)(image), theirs, 1e-4)
+        theirs = tf.compat.v1.image.resize_bilinear(theirs, size, align_corners=True)
+        agree(model(image), theirs, 1e-4)
+
+
+def write(path, values):
+    """A checkpoint as TensorFlow 1's Saver writes it."""
+    names = list(values)
+    tensors = [values[name] for name in names]
+    tf.raw_ops.SaveV2(
+        prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+    )
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("beta", [False, True])
+def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
+    """slim's for ImageNet fills the backbone, deeplab's all of it; nothing is missing or over."""
+    backbone = f"resnet{depth}{'_beta' if beta else ''}"
+    model = deeplabv3(backbone)
+    for num_classes, part in ((None, "backbone"), (21, "whole")):
+        shapes = tf1_shapes(depth, beta=beta, num_classes=num_classes)
+        values = {name: np.full(shape, 0.5, np.float32) for name, shape in shapes.items()}
+        values["global_step"] = np.int64(30_000)
+        write(tmp_path / "model.ckpt", values)
+        weights = open_weights(str(tmp_path / "model.ckpt"), "")
+        report = load(model, weights, part=part)
+        assert len(report.loaded) + len(report.skipped) == len(shapes)
+        logits = {f"resnet_v1_{depth}/{name}" for name in ("logits/weights", "logits/biases")}
+        left = {*logits, f"resnet_v1_{depth}/mean_rgb", "global_step"}
+        if num_classes:
+            left = {name for name in shapes if name.endswith("/Momentum")} | {"global_step"}
+        assert set(report.skipped) == left
+        assert weights.model["backbone"] == backbone and backbone in BACKBONES
+    assert weights.model["multi_grid"] == (1, 2, 4) and weights.model["atrous_rates"] == (6, 12, 18)
+
+
+def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
+    """slim's are single files."""
+    values = values_of("tiny", False, None)
+    path = tmp_path / "resnet_v1_50.ckpt"
+    names = list(values)
+    tf.raw_ops.Save(filename=str(path), tensor_names=names, data=[values[name] for name in names])
+    assert path.is_file()
+    read = open_weights(str(path), "")
+    assert read.model == {"backbone": "resnet_tiny"}
+    np.testing.assert_array_equal(
+        read.values["block4_unit3_2_conv/kernel"],
+        values["resnet_v1_tiny/block4/unit_3/bottleneck_v1/conv2/weights"],
+    )
+
+
+@pytest.mark.parametrize(
+    "more", ["decoder/feature_projection0/weights", "aspp1_depthwise/depthwise_weights"]
+)
+def test_deeplabv3_plus_is_refused(more):
+    with pytest.raises(ValueError, match=f"It is DeepLabv3\\+, not DeepLabv3: it has {more}"):
+        from_tf1({**values_of("tiny", True, 21), more: np.zeros((1, 1, 3, 3))})
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match="no ResNet-50 or 101 of the authors: .*none of ours"):
+        from_tf1({"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32))})
