@@ -143,7 +143,7 @@ def plot(sheets: Sequence[Sheet]) -> matplotlib.figure.Figure:
     }
     sizes = sorted({size for size, _ in points}, reverse=True)
     rates = range(1, max(rate for _, rate in points) + 2)
-    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     for size in sizes:
         label = f"{size} x {size} features"
@@ -156,7 +156,7 @@ def plot(sheets: Sequence[Sheet]) -> matplotlib.figure.Figure:
         label = f"{sizes[-1]} x {sizes[-1]}: positions with {taps} inside"
         axes.plot(rates, shares, style, color=line.get_color(), label=label)
     axes.set(xlabel="rate", ylabel="taps of a 3x3 conv on the features, %", ylim=(0, 102))
-    axes.legend(fontsize="small")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return figure
 
 
