@@ -20,8 +20,9 @@ its peak, in GB, beyond what was there before it (TensorFlow, weights, momentum)
 - 4.5 times the weights, for their gradients, weight decay and updates; and 100 MB.
 
 The quarter, 4.5 and 100 MB are fitted to twelve networks on 2 cores (ResNet-101 to resnet_tiny,
-output_stride 8 and 16, batches of 2 to 16, 0.2 to 2.6 GB), most of which they meet to 10 %, the
-worst to 17 %; two measurements of one network were 13 % apart. Other devices may differ.
+output_stride 8 and 16, batches of 2 to 16, 0.2 to 2.7 GB), most of which they meet to 10 %; at
+output_stride 8 they are up to 17 % short. Two measurements of one network were up to 13 % apart.
+Other devices may differ.
 
 With --calibrate each training takes 20 steps of random pixels here, in a process of its own, whence
 images per second and hours; evaluations are not in the hours.
