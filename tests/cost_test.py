@@ -104,25 +104,28 @@ def memory(field):
         return 2**10 * int(re.search(rf"{field}:\s+(\d+) kB", file.read())[1])
 
 
-def test_the_program_says_what_a_table_costs():
-    def program(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "experiments.cost", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    result = program("table8:crop321", "--scale=shapes", "--calibrate")
-    assert result.returncode == 0, result.stdout
-    assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", result.stdout)
-    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +(\S+) +(\S+)\n", result.stdout)
+def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cost", "table8:crop321", "--scale=shapes", "--calibrate"])
+    cost.main()
+    out = capsys.readouterr().out
+    assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", out)
+    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +(\S+) +(\S+)\n", out)
     images_per_second, hours = map(float, line)
     assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
-    assert "1 trainings, " in result.stdout
-    result = program("table99")
-    assert result.returncode == 1 and "error: No table 'table99'; there are" in result.stdout
+    assert "1 trainings, " in out
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
+    monkeypatch.setattr(cost, "_memory_here", lambda: 1e9)
+    monkeypatch.setattr(sys, "argv", ["cost", "table6:os16", "--calibrate"])
+    cost.main()
+    assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +too large +-\n", capsys.readouterr().out)
+
+
+def test_mistakes_are_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cost", "table99"])
+    with pytest.raises(SystemExit, match="error: No table 'table99'; there are"):
+        cost.main()
 
 
 if __name__ == "__main__":
