@@ -14,24 +14,33 @@ import ml_collections
 
 
 class Row(NamedTuple):
-    """One number of a paper table, and what to change to obtain it."""
+    """One number of a paper table, what to change to obtain it, and who trains for it.
 
-    paper_miou: float  # Percent.
+    A run is named as its folder in runs/: `base`, `table3/mg121_block7`, `protocols/coco`.
+    """
+
+    paper_miou: float | None  # Percent. None: a training that the paper gives no number of.
     overrides: Mapping[str, Any]  # Dotted fields of get_config(), at the paper's scale.
+    run: str = ""  # Whose training it shares, differing in the evaluation alone. "": its own.
+    after: str = ""  # The run whose weights the training starts from.
+    devices: int = 1  # That train it, in step with one another: Table 11.
+    why_not: str = ""  # Why nobody but its authors can run it.
 
 
 class Scale(NamedTuple):
     """A size at which to run a row: what differs from the paper, whatever the row."""
 
+    backbones: Mapping[str, str]  # In place of the row's, so that the deeper one stays deeper.
     sizes: Mapping[str, Any]  # Of the untouched protocol; where a row has others, in proportion.
     overrides: Mapping[str, Any]  # Whatever the row has.
 
 
 RANDOM_WEIGHTS = {"init_from.path": "", "init_from.part": "whole"}
-
+TINY = {"resnet50": "resnet_tiny_shallow", "resnet101": "resnet_tiny"}
 SCALES = {
-    "paper": Scale({}, {}),
+    "paper": Scale({}, {}, {}),
     "shapes": Scale(
+        TINY,
         {
             "steps": 1_800,
             "eval_every": 600,
@@ -41,16 +50,18 @@ SCALES = {
             "train_data.crop_size": 81,  # A map of 6 x 6 in place of 33 x 33.
         },
         {
-            "model.backbone": "resnet_tiny",
             **RANDOM_WEIGHTS,
             "model.batch_norm_decay": 0.98,  # 0.9997 would outlast the run.
+            "model.num_classes": 21,
             "train_data.dataset": "shapes",
             "train_data.split": "train",
             "train_data.hard_classes": ("wheel", "spider", "comb", "bird", "fish"),
             "eval_data.dataset": "shapes",
+            "eval_data.split": "val",
         },
     ),
-    "voc_small": Scale(
+    "voc_small": Scale(  # COCO and Cityscapes where a row is on them.
+        TINY,
         {
             "steps": 3_000,
             "eval_every": 1_000,
@@ -60,12 +71,55 @@ SCALES = {
             "train_data.crop_size": 257,  # A map of 17 x 17 in place of 33 x 33.
         },
         {
-            "model.backbone": "resnet_tiny",
             **RANDOM_WEIGHTS,
             "model.batch_norm_decay": 0.99,  # 0.9997 would outlast the run.
         },
     ),
 }
+
+# The inference strategies of Sec. 4.1, and the scales of several, on VOC.
+MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+STAGE2 = {  # For the test set, from stage 1's weights.
+    "freeze_batch_norm": True,
+    "learning_rate": 0.001,
+    "model.output_stride": 8,
+    "eval.output_stride": 8,
+    "train_data.split": "trainval",
+}
+CITYSCAPES = {
+    "steps": 90_000,
+    "model.num_classes": 19,
+    "train_data.dataset": "cityscapes",
+    "train_data.split": "train_fine",
+    "train_data.crop_size": 769,
+    "train_data.hard_classes": (),  # VOC's are not there.
+    "eval_data.dataset": "cityscapes",
+    "eval_data.split": "val_fine",
+}
+
+
+def cascade(num_blocks: int, multi_grid: tuple[int, int, int]) -> dict[str, Any]:
+    """The model of Sec. 3.2: blocks in cascade and no ASPP -> overrides."""
+    return {
+        "model.num_blocks": num_blocks,
+        "model.multi_grid": multi_grid,
+        "model.atrous_rates": None,
+        "model.image_pooling": False,
+    }
+
+
+def inference_strategies(scales: tuple[float, ...]) -> dict[str, dict[str, Any]]:
+    """Those that Tables 4, 6 and 12 print, each one more than the one before -> overrides."""
+    strategies, overrides = {}, {}
+    for name, more in (
+        ("os16", {"eval.output_stride": 16}),
+        ("os8", {"eval.output_stride": 8}),
+        ("os8_ms", {"eval.scales": scales}),
+        ("os8_ms_flip", {"eval.flip": True}),
+    ):
+        overrides = {**overrides, **more}
+        strategies[name] = overrides
+    return strategies
 
 
 def get_config(scale: str = "paper") -> ml_collections.ConfigDict:
@@ -92,6 +146,13 @@ def make_config(
         for field, size in SCALES[scale].sizes.items()
     }
     config.update_from_flattened_dict({**overrides, **sizes, **SCALES[scale].overrides})
+    if scale != "paper":
+        backbone = config.model.backbone
+        family = backbone.partition("_")[0]  # Without what says how its stem or pixels are.
+        config.model.backbone = SCALES[scale].backbones.get(family, backbone)
+        # A coarse row may need a larger crop, for its features to lie on pixels as they do at 513.
+        stride = config.model.output_stride
+        config.train_data.crop_size = 1 - (1 - config.train_data.crop_size) // stride * stride
     return config
 
 
@@ -172,4 +233,8 @@ def row_config(table: str, rows: Mapping[str, Row], row: str) -> ml_collections.
     row, _, scale = row.partition("@")
     if row not in rows:
         raise ValueError(f"No row {row!r} in {table}; there are {', '.join(rows)}.")
-    return make_config(f"{table}/{row}", rows[row].overrides, scale or "paper")
+    config = make_config(f"{table}/{row}", rows[row].overrides, scale or "paper")
+    if rows[row].after:
+        config.init_from.path = f"runs/{run_name(rows[row].after, scale or 'paper')}"
+        config.init_from.part = "whole"
+    return config

@@ -12,7 +12,7 @@ import ml_collections
 from experiments import base
 
 ROWS = {
-    "base": base.Row(77.21, {}),
+    "base": base.Row(77.21, {}, run="base"),
     "batch_norm_frozen": base.Row(75.95, {"freeze_batch_norm": True}),
     "labels_downsampled": base.Row(76.01, {"upsample_logits": False}),
     "crop321": base.Row(67.22, {"train_data.crop_size": 321}),

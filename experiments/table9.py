@@ -3,18 +3,22 @@ r"""Table 9: the batch size.
 python train.py --config=experiments/table9.py:batch8
 python train.py --config=experiments/table9.py:batch8@shapes
 
-The learning rate of other batch sizes than 16 is open; it is left as it is (our choice).
+The learning rate of other batch sizes than 16 is open; it is left as it is (our choice), and so is
+the number of steps.
 """
 
 import ml_collections
 
 from experiments import base
 
+PAPER_MIOUS = {4: 64.43, 8: 75.76, 12: 76.49, 16: 77.21}
 ROWS = {
-    "batch4": base.Row(64.43, {"train_data.batch_size": 4}),
-    "batch8": base.Row(75.76, {"train_data.batch_size": 8}),
-    "batch12": base.Row(76.49, {"train_data.batch_size": 12}),
-    "batch16": base.Row(77.21, {}),
+    f"batch{batch_size}": base.Row(
+        paper_miou,
+        {"train_data.batch_size": batch_size},
+        run="base" if batch_size == 16 else "",
+    )
+    for batch_size, paper_miou in PAPER_MIOUS.items()
 }
 
 

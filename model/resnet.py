@@ -55,6 +55,7 @@ BACKBONES = {
     "resnet101_torchvision": Backbone(RESNET101, pixels=TORCHVISION, stride_first=True),
     "resnet_small": Backbone((2, 2, 2, 3), width=32),  # Ours too.
     "resnet_tiny": Backbone(TINY, width=16),
+    "resnet_tiny_shallow": Backbone((1, 1, 1, 3), width=16),  # As ResNet-50 beside ResNet-101.
     "resnet_tiny_beta": Backbone(TINY, beta=True, width=16, pixels=AUTHORS_BETA),
     "resnet_tiny_keras": Backbone(TINY, width=16, pixels=KERAS),
     "resnet_tiny_torchvision": Backbone(TINY, width=16, pixels=TORCHVISION, stride_first=True),
@@ -102,7 +103,18 @@ def atrous_plan(
     return plan
 
 
-def receptive_field(
+class Window(NamedTuple):
+    """A layer that looks at more than one pixel of its input: a conv, or the stem's pooling."""
+
+    name: str
+    kernel_size: int
+    stride: int
+    rate: int
+    input_stride: int  # Pixels of the image from one of its input's to the next.
+    receptive_field: int  # Pixels of the image, across, that one of its outputs depends on.
+
+
+def windows(
     backbone: str,
     *,
     num_blocks: int,
@@ -110,22 +122,40 @@ def receptive_field(
     multi_grid: Sequence[int],
     rates: Sequence[int] = (),
     head: str = "paper",
-) -> int:
-    """A backbone, and ASPP's rates at output_stride -> the pixels across that a logit depends on.
+) -> list[Window]:
+    """A backbone, and ASPP's rates at output_stride -> its windows in order, the head's last.
 
-    Image-level features aside, which see everything. Ours, from the plan: each 3x3 conv sees 2
-    rates of its input's pixels more than one pixel does.
+    Ours, from the plan: a conv sees (kernel_size - 1) rates of its input's pixels more than one
+    pixel does. Raises ValueError as atrous_plan does.
     """
-    size, jump = (11 if BACKBONES[backbone].beta else 7), 2
-    size, jump = size + 2 * jump, 2 * jump  # Pool1.
+    beta = BACKBONES[backbone].beta
+    stem_convs = ((3, 2), (3, 1), (3, 1)) if beta else ((7, 2),)
+    convs = [(f"conv1_{i}" if beta else "conv1", *c, 1) for i, c in enumerate(stem_convs, 1)]
+    convs.append(("pool1", 3, 2, 1))
     plan = {"num_blocks": num_blocks, "output_stride": output_stride, "multi_grid": multi_grid}
-    for units in backbone_plan(backbone, **plan):
-        for stride, rate in units:
-            size, jump = size + 2 * rate * jump, stride * jump
-    size += 2 * max(rates, default=0) * jump
+    for block, units in enumerate(backbone_plan(backbone, **plan), start=1):
+        for unit, (stride, rate) in enumerate(units, start=1):
+            convs.append((f"block{block}_unit{unit}", 3, stride, rate))
+    found, size, jump = [], 1, 1
+    for name, kernel_size, stride, rate in convs:
+        size += (kernel_size - 1) * rate * jump
+        found.append(Window(name, kernel_size, stride, rate, jump, size))
+        jump *= stride
+    for i, rate in enumerate(rates, start=1):  # Side by side: all of the same features.
+        found.append(Window(f"aspp_atrous{i}", 3, 1, rate, jump, size + 2 * rate * jump))
     if head == "torchvision":
-        size += 2 * jump  # A 3x3 conv more.
-    return size + jump  # The upsampled logits lie between two.
+        size = max(window.receptive_field for window in found) + 2 * jump
+        found.append(Window("aspp_extra", 3, 1, 1, jump, size))
+    return found
+
+
+def receptive_field(backbone: str, *, output_stride: int, **plan) -> int:
+    """What windows takes -> the pixels across that a logit depends on.
+
+    Image-level features aside, which see everything.
+    """
+    sizes = [w.receptive_field for w in windows(backbone, output_stride=output_stride, **plan)]
+    return max(sizes) + output_stride  # The upsampled logits lie between two.
 
 
 def backbone_plan(

@@ -13,7 +13,7 @@ PROGRAMS = ("train.py", "eval.py", "export.py", "predict.py")
 CONFIGS = (
     "experiments/base.py",
     "experiments/protocols.py",
-    *(f"experiments/{p.name}" for p in ROOT.glob("experiments/table*")),
+    *(f"experiments/{p.name}" for p in ROOT.glob("experiments/table[0-9]*")),
 )
 
 

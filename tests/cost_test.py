@@ -1,0 +1,132 @@
+"""What a row costs: as published, as counted by hand, and as a training step takes it."""
+
+import gc
+import re
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+from experiments import base, cost
+from model.layers import AtrousConv2D
+from tests.conftest import ROOT
+
+MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+def config(backbone="resnet_tiny", output_stride=16, crop_size=81, batch_size=8):
+    changed = base.get_config()
+    changed.model.backbone, changed.model.output_stride = backbone, output_stride
+    changed.train_data.crop_size, changed.train_data.batch_size = crop_size, batch_size
+    return changed
+
+
+@pytest.mark.parametrize(
+    "output_stride, scales, flip, published",
+    [
+        (16, (1.0,), False, 81.02),
+        (8, (1.0,), False, 276.18),
+        (32, (1.0,), False, 52.43),
+        (8, MULTI_SCALE, False, 2435.37),
+        (8, MULTI_SCALE, True, 4870.59),
+    ],
+)
+def test_multiply_adds_are_those_published(output_stride, scales, flip, published):
+    """In the DeepLabv3+ paper, of the last row of Table 5; whose stem has three 3x3 convs."""
+    ours = config("resnet101_beta")
+    ours.eval = dict(output_stride=output_stride, scales=scales, flip=flip)
+    assert cost.inference_multiply_adds(ours) / 1e9 == pytest.approx(published, rel=0.005)
+
+
+def test_multiply_adds_are_counted_as_by_hand():
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(5, 3, strides=2, padding="valid")(images)  # 21 -> 10.
+    x = AtrousConv2D(7, 3, dilation_rate=4, padding="same")(x)  # 10, filled up to 12.
+    model = keras.Model(images, keras.layers.Conv2D(2, 1)(keras.layers.ReLU()(x)))
+    by_hand = 10**2 * 9 * 3 * 5 + 12**2 * 9 * 5 * 7 + 10**2 * 7 * 2
+    assert cost.multiply_adds(model, 21) == by_hand
+
+
+def test_memory_grows_with_what_is_kept():
+    """And is smaller in half precision, and where the labels are downsampled."""
+    one, two, four = (cost.step_bytes(config(batch_size=2**i)) for i in range(3))
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
+    half, downsampled = config(batch_size=4), config(batch_size=4)
+    half.precision, downsampled.upsample_logits = "mixed_bfloat16", False
+    assert one < cost.step_bytes(half) < four
+    upsampled = 2 * 4 * 81**2 * 21 * 4  # Two copies of [4, 81, 81, 21] float32,
+    small = 2 * 4 * 6**2 * 21 * 4  # less two at the features' size.
+    assert four - cost.step_bytes(downsampled) == upsampled - small
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    "network",
+    [
+        ("resnet_tiny", 16, 129, 8),
+        ("resnet_tiny", 8, 161, 8),
+        pytest.param(("resnet50", 16, 161, 2), marks=pytest.mark.slow),
+        pytest.param(("resnet50", 8, 161, 2), marks=pytest.mark.slow),
+    ],
+)
+def test_memory_is_that_of_a_training_step(network):
+    """To 20 %: the process's peak after three steps, less what it held when it was traced."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.cost_test", *map(str, network)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    measured = float(result.stdout)
+    assert cost.step_bytes(config(*network)) == pytest.approx(measured, rel=0.2)
+
+
+def measure(backbone, *sizes):
+    """Prints the bytes that training steps take. To be run in a process of its own."""
+    ours = config(backbone, *map(int, sizes))
+    size = (ours.train_data.batch_size, *2 * [ours.train_data.crop_size])
+    state = cost.make_state(ours)
+    train_step = cost.make_train_step(state, tf.distribute.get_strategy())
+    images, labels = tf.zeros((*size, 3), tf.uint8), tf.zeros(size, tf.int32)
+    train_step.get_concrete_function(images, labels)
+    gc.collect()
+    before = memory("VmRSS")
+    for _ in range(3):
+        float(train_step(images, labels)[0])
+    print(memory("VmHWM") - before)
+
+
+def memory(field):
+    """A field of /proc/self/status, in bytes. getrusage's peak may be of the parent, on Linux."""
+    with open("/proc/self/status") as file:
+        return 2**10 * int(re.search(rf"{field}:\s+(\d+) kB", file.read())[1])
+
+
+def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cost", "table8:crop321", "--scale=shapes", "--calibrate"])
+    cost.main()
+    out = capsys.readouterr().out
+    assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", out)
+    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +(\S+) +(\S+)\n", out)
+    images_per_second, hours = map(float, line)
+    assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
+    assert "1 trainings, " in out
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
+    monkeypatch.setattr(cost, "_memory_here", lambda: 1e9)
+    monkeypatch.setattr(sys, "argv", ["cost", "table6:os16", "--calibrate"])
+    cost.main()
+    assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +too large +-\n", capsys.readouterr().out)
+
+
+def test_mistakes_are_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cost", "table99"])
+    with pytest.raises(SystemExit, match="error: No table 'table99'; there are"):
+        cost.main()
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:])
