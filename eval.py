@@ -24,7 +24,7 @@ import pathlib
 
 from absl import flags
 
-from experiments.evaluation import Evaluation, report
+from experiments.evaluation import Evaluation, inference_of, report, result_name
 from experiments.imported import as_run
 from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
@@ -46,11 +46,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets 
 def main(_) -> None:
     run = as_run(RUN.value)
     config = read_config(run)
-    own = {
-        "split": config.eval_data.split,
-        **config.eval,
-        "scales": tuple(config.eval.scales),  # A list, in JSON.
-    }
+    own = inference_of(config)
     asked = {
         "split": SPLIT.value,
         "output_stride": OUTPUT_STRIDE.value,
@@ -68,7 +64,7 @@ def main(_) -> None:
         print(f"{run}, step {step}: {evaluation.num_images} images -> {SUBMISSION.value}")
         return
     result = evaluation.score(step, masks=pathlib.Path(MASKS.value) if MASKS.value else None)
-    name = "eval" if how == own else file_name(**how)
+    name = result_name(how, own)
     evaluation.write(run, name, result)
     print(report(result))
     print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in how.items())}")
@@ -83,14 +79,6 @@ def positive(scale: str) -> float:
     except ValueError:
         pass
     raise ValueError(f"--scales: {scale!r} is no positive number.")
-
-
-def file_name(*, split: str, output_stride: int, scales: tuple[float, ...], flip: bool) -> str:
-    """How a run was scored -> the name of the files that say so, without a suffix."""
-    name = f"eval_{split}_os{output_stride}"
-    if scales != (1.0,):
-        name += "_ms" + "_".join(f"{scale:g}" for scale in scales)
-    return name + ("_flip" if flip else "")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import io
 import pathlib
 from collections.abc import Sequence
 
+import matplotlib.figure
 import numpy as np
 from PIL import Image
 
@@ -53,6 +54,13 @@ def _inline(picture, kind, description):
     encoded = base64.b64encode(file.getvalue()).decode()
     alt = html.escape(description)
     return f'<img height="{HEIGHT}" alt="{alt}" src="data:image/{kind};base64,{encoded}">'
+
+
+def figure_png(figure: matplotlib.figure.Figure) -> bytes:
+    """A plot -> a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=100, format="png")
+    return file.getvalue()
 
 
 def inline_png(png: bytes, description: str) -> str:

@@ -21,7 +21,7 @@ from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
 from data.progress import track
 from experiments.gallery import chosen, write_gallery
-from experiments.runs import build_model
+from experiments.runs import build_model, code_version
 from experiments.terminal import table
 from experiments.voc_submission import write_submission
 from model.boundary import TRIMAP_WIDTHS
@@ -152,6 +152,7 @@ class Evaluation:
             "step": step,
             "config": self.config.to_dict(),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+            "commit": code_version(),
         }
 
     def _saving(self, pairs, folder):
@@ -239,6 +240,22 @@ class Evaluation:
             self.predictions(wanted),
             self.palette,
         )
+
+
+def inference_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """A run's config -> how it is scored: what Evaluation takes, by name."""
+    scales = tuple(config.eval.scales)  # A list, in JSON.
+    return {"split": config.eval_data.split, **config.eval, "scales": scales}
+
+
+def result_name(how: dict[str, Any], own: dict[str, Any]) -> str:
+    """How a run is scored, and its config's own way -> the name of the files, without a suffix."""
+    if how == own:
+        return "eval"
+    name = f"eval_{how['split']}_os{how['output_stride']}"
+    if how["scales"] != (1.0,):
+        name += "_ms" + "_".join(f"{scale:g}" for scale in how["scales"])
+    return name + ("_flip" if how["flip"] else "")
 
 
 def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """An evaluation as a page to look at: scores, confusion, boundaries, and images good and bad."""
 
 import html
-import io
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +9,7 @@ import matplotlib.figure
 import numpy as np
 
 from data.classes import IGNORE_LABEL
-from data.pictures import inline, inline_ids, inline_png, whole_palette, write_page
+from data.pictures import figure_png, inline, inline_ids, inline_png, whole_palette, write_page
 from model.evaluate import Counts
 from model.metrics import iou_per_class, mean_iou
 
@@ -139,7 +138,7 @@ def _confusion_plot(confusion, names):
     axes.set(xlabel="prediction", ylabel="label", title="share of the label's pixels")
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _trimap_plot(result):
@@ -151,10 +150,4 @@ def _trimap_plot(result):
     axes.axhline(100 * result["miou"], linestyle=":", color="grey", label="everywhere")
     axes.set(xlabel="pixels from a boundary, at most", ylabel="mIoU, %", title="near boundaries")
     axes.legend()
-    return _png(figure)
-
-
-def _png(figure):
-    file = io.BytesIO()
-    figure.savefig(file, dpi=100, format="png")
-    return file.getvalue()
+    return figure_png(figure)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import subprocess
 from typing import Any
 
 import keras
@@ -133,6 +134,17 @@ def build_model(
         return deeplabv3(**arguments)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def code_version() -> str | None:
+    """The git commit of this code, with + where files differ from it; None where git cannot say."""
+    command = ["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
+    folder = pathlib.Path(__file__).parent
+    try:
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.stdout.strip()
 
 
 def margin_of(config: ml_collections.ConfigDict, output_stride: int) -> int:

@@ -46,6 +46,14 @@ def config_of(run: str, scale: str = "paper") -> ml_collections.ConfigDict:
     return _module(table).get_config(f"{row}@{scale}")
 
 
+def config_flag(run: str, scale: str = "paper") -> str:
+    """A run's name at the paper's scale -> what train.py's --config takes for it at a scale."""
+    if run == "base":
+        return f"experiments/base.py:{scale}"
+    table, _, row = run.partition("/")
+    return f"experiments/{table}.py:{row}" + ("" if scale == "paper" else f"@{scale}")
+
+
 def trainings(rows: Iterable[str]) -> list[str]:
     """Names that find_rows gave -> the runs that train for them: each once, and in order.
 

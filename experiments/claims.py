@@ -1,0 +1,94 @@
+"""What the paper concludes from its tables, as sums of rows that should be positive."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """A sentence of the paper's, in short, and what has to be over 0 if it holds."""
+
+    text: str
+    sums: Sequence[Mapping[str, int]]  # Each: rows of the table, and how often their mIoU counts.
+
+
+def better(*rows: str) -> list[dict[str, int]]:
+    """Rows, the best one first -> that each is better than the next."""
+    return [{ours: 1, theirs: -1} for ours, theirs in zip(rows, rows[1:], strict=False)]
+
+
+def shrinking(*rows: str) -> list[dict[str, int]]:
+    """Rows, each with a block more -> that each block gains less than the one before."""
+    triples = zip(rows, rows[1:], rows[2:], strict=False)
+    return [{before: -1, row: 2, after: -1} for before, row, after in triples]
+
+
+def blocks(prefix: str) -> list[str]:
+    """`mg121` -> its rows, from block4 to block7."""
+    return [f"{prefix}_block{number}" for number in range(4, 8)]
+
+
+STRATEGIES = [
+    Claim("output stride 8 at evaluation beats 16", better("os8", "os16")),
+    Claim("several scales help", better("os8_ms", "os8")),
+    Claim("mirrored images help", better("os8_ms_flip", "os8_ms")),
+]
+CLAIMS = {
+    "table1": [
+        Claim(
+            "a smaller output stride is better",
+            better("os8", "os16", "os32", "os64", "os128", "os256"),
+        )
+    ],
+    "table2": [
+        Claim("more blocks are better (ResNet-101)", better(*reversed(blocks("resnet101")))),
+        Claim("margins shrink as blocks are added", shrinking(*blocks("resnet101"))),
+        Claim(
+            "a deeper network is better",
+            [
+                {f"resnet101_block{number}": 1, f"resnet50_block{number}": -1}
+                for number in range(4, 8)
+            ],
+        ),
+    ],
+    "table3": [
+        Claim(
+            "(1, 2, 1) beats (1, 1, 1)",
+            [
+                {ours: 1, theirs: -1}
+                for ours, theirs in zip(blocks("mg121"), blocks("mg111"), strict=True)
+            ],
+        ),
+        Claim("(2, 2, 2) does not help (block7)", better("mg111_block7", "mg222_block7")),
+        Claim("more blocks are better (1, 2, 1)", better(*reversed(blocks("mg121")))),
+    ],
+    "table4": STRATEGIES,
+    "table5": [
+        Claim("(1, 2, 1) beats (1, 1, 1)", better("mg121", "mg111")),
+        Claim("(1, 2, 4) beats (1, 2, 1)", better("mg124", "mg121")),
+        Claim("a fourth rate of 24 does not help", better("mg124", "mg124_rate24")),
+        Claim("image pooling helps", better("mg124_pooling", "mg124")),
+    ],
+    "table6": [*STRATEGIES, Claim("pretraining on COCO helps", better("coco", "os8_ms_flip"))],
+    "table8": [
+        Claim("a crop of 513 beats 321", better("base", "crop321")),
+        Claim("upsampling logits helps", better("base", "labels_downsampled")),
+        Claim("fine-tuning batch norm helps", better("base", "batch_norm_frozen")),
+    ],
+    "table9": [Claim("a larger batch is better", better("batch16", "batch12", "batch8", "batch4"))],
+    "table10": [
+        Claim(
+            "training at 16 and evaluating at 8 is best",
+            [
+                {"train16_eval8": 1, row: -1}
+                for row in (
+                    "train8_eval16",
+                    "train8_eval8",
+                    "train16_eval16",
+                    "train32_eval16",
+                    "train32_eval8",
+                )
+            ],
+        )
+    ],
+    "table12": STRATEGIES,
+}

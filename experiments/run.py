@@ -1,0 +1,306 @@
+"""Tables of the paper, run: each training once, each evaluation once, each in a process of its own.
+
+    python -m experiments.run table1 table3 --scale=shapes --seeds=3
+    python -m experiments.run table5:mg111 --scale=shapes  one row
+    python -m experiments.run table6 --dry_run             the commands, and what they cost
+    python -m experiments.run table3 --shard=2/8           the second of eight jobs that share it
+
+What is there is not run again, and what was killed goes on where it stopped, when the same command
+is given again. A row that fails does not stop the others: failure.json in its folder has its last
+words and run.log all of them, and experiments.report shows it. Several runners may work in the same
+folder, from several machines too: none takes what another one has.
+
+It ends with exit code 1 where a row failed, and 130 or 143 where it was stopped.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import ml_collections
+import tensorflow as tf
+
+from data.files import write_json
+from data.progress import duration
+from experiments import base, tables
+from experiments.cost import trainings_table
+from experiments.evaluation import inference_of, result_name
+from experiments.runs import flat, read_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+SECONDS_BETWEEN_LOOKS = 30  # At a run that another runner has, and whose weights are waited for.
+
+
+class Work(NamedTuple):
+    """A training and its evaluations, which one runner takes as a whole."""
+
+    folder: pathlib.Path
+    config: ml_collections.ConfigDict
+    commands: Mapping[str, list[str]]  # What follows `python`, by the file that is there after it.
+    after: pathlib.Path | None = None  # The folder of the work whose weights it starts from.
+    devices: int = 1
+
+
+def folder_of(runs: pathlib.Path, run: str, scale: str, seed: int) -> pathlib.Path:
+    """A run's name -> its folder: train.py's own for seed 0, runs/shapes/table1/os8_seed1 for 1."""
+    name = base.run_name(run, scale)
+    return runs / (f"{name}_seed{seed}" if seed else name)
+
+
+def plan(
+    rows: Mapping[str, base.Row],
+    *,
+    scale: str,
+    seed: int,
+    runs: pathlib.Path,
+    data_dir: str | None = None,
+) -> list[Work]:
+    """Rows as tables.find_rows gives them -> the works that they take, each after what it needs."""
+    data = [f"--data_dir={data_dir}"] if data_dir else []
+    works = {}
+    for run in tables.trainings(rows):
+        folder, row = folder_of(runs, run, scale, seed), tables.row_of(run)
+        config = tables.config_of(run, scale)
+        config.seed = seed
+        flags = [f"--config={tables.config_flag(run, scale)}", f"--config.seed={seed}"]
+        after = folder_of(runs, row.after, scale, seed) if row.after else None
+        if after:
+            config.init_from.path = str(after)
+            flags.append(f"--config.init_from.path={after}")
+        command = ["train.py", *flags, f"--workdir={folder}", *data]
+        works[run] = Work(folder, config, {"eval.json": command}, after, row.devices)
+    for name, row in rows.items():
+        if row.why_not:
+            continue
+        work = works[row.run or name]
+        output, flags = evaluation_of(tables.config_of(name, scale), work.config)
+        command = ["eval.py", f"--run={work.folder}", *flags, *data]
+        if output not in work.commands:
+            if output.startswith("submission"):
+                command.append(f"--submission={work.folder / output}")
+            work.commands[output] = command
+    return list(works.values())
+
+
+def evaluation_of(
+    config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict
+) -> tuple[str, list[str]]:
+    """A row's config, and its run's -> the file its number is in, and eval.py's flags for it.
+
+    Where only a server has the labels, it is the file for that server.
+    """
+    how = inference_of(config)
+    flags = [
+        f"--split={how['split']}",
+        f"--output_stride={how['output_stride']}",
+        f"--scales={','.join(f'{scale:g}' for scale in how['scales'])}",
+        "--flip" if how["flip"] else "--noflip",
+    ]
+    if how["split"] == "test":
+        return "submission.tgz", flags
+    return f"{result_name(how, inference_of(trained))}.json", flags
+
+
+def left(work: Work) -> list[str]:
+    """The files of a work that are not there yet; all, where its folder is of another config."""
+    trained = work.folder / "config.json"
+    if trained.exists() and flat(read_config(work.folder)) != flat(work.config):
+        return list(work.commands)  # The first command says how they differ, and fails.
+    return [name for name in work.commands if not (work.folder / name).exists()]
+
+
+class Runner:
+    """Completes works, one after another, whatever becomes of each."""
+
+    def __init__(self, works: Sequence[Work], name_below: pathlib.Path):
+        self._works = {work.folder: work for work in works}
+        self._failed = set()
+        self._below = name_below
+
+    def complete(self, work: Work) -> str:
+        """Runs what is left of a work -> "done", "failed", or "taken" if another runner has it."""
+        if work.folder in self._failed:
+            return "failed"
+        if not left(work):
+            return "done"
+        while work.after and (state := self.complete(self._works[work.after])) != "done":
+            if state == "failed":
+                return self._fail(work, [], f"{work.after}, whose weights it starts from, failed.")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        if work.devices > max(1, devices_here()):
+            return self._fail(
+                work, [], f"It takes {work.devices} GPUs, and here are {devices_here()}."
+            )
+        with take(work.folder) as lock:
+            if lock is None:
+                return "taken"
+            for name in left(work):
+                code, said = execute(work.commands[name], work, self.name(work), lock)
+                if code:
+                    return self._fail(work, work.commands[name], said, code)
+            (work.folder / "failure.json").unlink(missing_ok=True)
+        return "done"
+
+    def name(self, work: Work) -> str:
+        """How a work is called: its folder, below that of all runs."""
+        return str(work.folder.relative_to(self._below))
+
+    def _fail(self, work, command, said, code=1):
+        self._failed.add(work.folder)
+        work.folder.mkdir(parents=True, exist_ok=True)
+        failure = {"command": shlex.join(["python", *command]), "exit_code": code, "said": said}
+        write_json(work.folder / "failure.json", failure)
+        print(f"{self.name(work)}: failed: {said}", flush=True)
+        return "failed"
+
+
+@contextlib.contextmanager
+def take(folder: pathlib.Path) -> Iterator[int | None]:
+    """Holds a folder -> an open file, or None where another process holds it.
+
+    The system lets go of it when the processes that have the file are gone, however they went.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".taken").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file.fileno()
+
+
+def devices_here() -> int:
+    """The GPUs of this machine."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, str]:
+    """Runs `python command` -> its exit code and last words; all of them go to the work's run.log.
+
+    Lines of progress are shown too, after the name. The process holds the lock as long as it lives.
+    """
+    environment = dict(os.environ)
+    if work.devices > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(work.devices)))
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / command[0]), *command[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        pass_fds=[lock],
+    )
+    said = ""
+    try:
+        with (work.folder / "run.log").open("a") as log:
+            log.write(f"$ {shlex.join(['python', *command])}\n")
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if line.strip() and not said.startswith("error:"):
+                    said = line.strip()
+                if " | " in line:
+                    print(f"{name}: {line}", end="", flush=True)
+    except SystemExit:  # SIGTERM; after Ctrl-C it was told by the terminal.
+        process.terminate()
+        raise
+    finally:
+        process.wait()
+    return process.returncode, said
+
+
+def of_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
+    """Works, and (k, n) -> the k-th part of n; works that follow one another stay together."""
+    first = {}  # Of each work, the one that its chain begins with.
+    for work in works:
+        first[work.folder] = first[work.after] if work.after else work.folder
+    chains = list(dict.fromkeys(first.values()))
+    mine = set(chains[shard[0] - 1 :: shard[1]])
+    return [work for work in works if first[work.folder] in mine]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` -> (2, 8). Raises ValueError for what is no such part."""
+    number, _, of = text.partition("/")
+    if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
+        return int(number), int(of)
+    raise ValueError(f"--shard={text} is no part: 2/8 is the second of eight.")
+
+
+def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
+    """Completes works, and says how far it is -> whether none failed."""
+    runner, start, states = Runner(works, runs), time.monotonic(), []
+    for number, work in enumerate(works, start=1):
+        had = not left(work)
+        print(f"[{number}/{len(works)}] {runner.name(work)}", flush=True)
+        states.append("there already" if had else runner.complete(work))
+        taken = time.monotonic() - start
+        ran = sum(state != "there already" for state in states)
+        more = taken / ran * (len(works) - number) if ran else 0
+        print(
+            f"[{number}/{len(works)}] {runner.name(work)}: {states[-1]}; "
+            f"{duration(taken)} so far, about {duration(more)} left",
+            flush=True,
+        )
+    counts = {state: states.count(state) for state in dict.fromkeys(states)}
+    print(", ".join(f"{number} {state}" for state, number in counts.items()))
+    return "failed" not in counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
+    parser.add_argument("--scale", choices=base.SCALES, default="paper")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each: seeds 0, 1, ...")
+    parser.add_argument("--shard", default="1/1", help="2/8: the second of eight jobs")
+    parser.add_argument("--dry_run", action="store_true", help="print commands and cost alone")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+    parser.add_argument("--data_dir", help="shards; ~/tensorflow_datasets if not given")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        rows = tables.find_rows(arguments.rows)
+        where = {"runs": arguments.runs, "data_dir": arguments.data_dir}
+        works = [
+            work
+            for seed in range(arguments.seeds)
+            for work in plan(rows, scale=arguments.scale, seed=seed, **where)
+        ]
+        works = of_shard(works, parse_shard(arguments.shard))
+        if arguments.dry_run:
+            dry_run(works, rows, arguments.scale)
+        elif not run_all(works, arguments.runs):
+            sys.exit(1)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from there.")
+        sys.exit(130)
+
+
+def dry_run(works: Sequence[Work], rows: Mapping[str, base.Row], scale: str) -> None:
+    """Prints the commands that are left, and what the trainings among them cost."""
+    for work in works:
+        for name in left(work):
+            print(shlex.join(["python", *work.commands[name]]))
+    print()
+    print(trainings_table(tables.trainings(rows), scale, calibrate=False))
+    print("Hours here: python -m experiments.cost ... --calibrate")
+
+
+if __name__ == "__main__":
+    main()
