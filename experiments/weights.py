@@ -18,6 +18,7 @@ from model.pretrained_torchvision import from_torchvision
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
 PYTORCH = (".pth", ".pt")
 HDF5 = (".h5", ".hdf5")
+BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # In Keras's order.
 # What weights in one part of the network presume of the model beside its backbone.
 CONVENTION = {"backbone": ("backbone",), "without_logits": ("backbone", "head")}
 CONVENTION["whole"] = CONVENTION["without_logits"]
@@ -127,9 +128,6 @@ def _read_hdf5(file):
     except (OSError, RuntimeError, KeyError) as error:
         raise ValueError(f"it is damaged, or no HDF5 file: {_first_line(error)}") from error
     return values
-
-
-BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def _checkpoint_reader(file):

@@ -12,6 +12,9 @@ from model.resnet import BACKBONES, Pixels
 GROUPS = ("backbone", "cascade", "aspp", "logits")  # Of a network's weights, in its order.
 PARTS = {"whole": GROUPS, "without_logits": GROUPS[:3], "backbone": GROUPS[:1]}
 
+# Kernels whose shapes tell our bottleneck from wide, grouped and basic units.
+PROBES = ("block1_unit1_2_conv/kernel", "block1_unit1_3_conv/kernel")
+
 
 class Weights(NamedTuple):
     """Weights by our names, and what is known of where they come from."""
@@ -76,9 +79,6 @@ def recognised(
         f"It is no ResNet-50 or 101 of {source}: its blocks have {num_units} units, and the first "
         f"unit's kernels the shapes {', '.join(map(str, shapes.values())) or 'of none of ours'}."
     )
-
-
-PROBES = ("block1_unit1_2_conv/kernel", "block1_unit1_3_conv/kernel")  # Tell bottlenecks.
 
 
 def load(
