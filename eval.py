@@ -19,14 +19,14 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import math
 import pathlib
 
 from absl import flags
 
-from experiments.evaluation import Evaluation, inference_of, report, result_name
+from experiments.evaluation import Evaluation
 from experiments.imported import as_run
 from experiments.runs import load_weights, read_config, read_data
+from experiments.scores import inference_of, report, result_name
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string(
@@ -50,12 +50,16 @@ def main(_) -> None:
     asked = {
         "split": SPLIT.value,
         "output_stride": OUTPUT_STRIDE.value,
-        "scales": None if SCALES.value is None else tuple(map(positive, SCALES.value)),
+        "scales": None if SCALES.value is None else as_scales(SCALES.value),
         "flip": FLIP.value,
     }
     how = {**own, **{name: value for name, value in asked.items() if value is not None}}
     if not how["scales"]:
         raise ValueError("--scales names none.")
+    if not os.access(run, os.W_OK):
+        raise PermissionError(f"{run} cannot be written to, and that is where the scores go.")
+    if MASKS.value and SUBMISSION.value:
+        raise ValueError("--submission writes its own pictures: leave --masks out.")
     evaluation = Evaluation(config, **how, data_dir=DATA_DIR.value)
     evaluation.check_class_names(read_data(run)["class_names"])
     step = load_weights(evaluation.model, run)
@@ -65,20 +69,18 @@ def main(_) -> None:
         return
     result = evaluation.score(step, masks=pathlib.Path(MASKS.value) if MASKS.value else None)
     name = result_name(how, own)
-    evaluation.write(run, name, result)
     print(report(result))
+    evaluation.write(run, name, result)
     print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in how.items())}")
     print(f"-> {run / name}.json, .npz and .html")
 
 
-def positive(scale: str) -> float:
-    """A scale as text -> its value. Raises ValueError where it is no positive number."""
+def as_scales(texts: list[str]) -> tuple[float, ...]:
+    """Scales as texts -> their values, the lowest first. Raises ValueError for no numbers."""
     try:
-        if 0 < float(scale) < math.inf:
-            return float(scale)
-    except ValueError:
-        pass
-    raise ValueError(f"--scales: {scale!r} is no positive number.")
+        return tuple(sorted(map(float, texts)))
+    except ValueError as error:
+        raise ValueError(f"--scales={','.join(texts)}: {error}.") from error
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import io
 import json
 import pathlib
 import sys
@@ -48,11 +49,17 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
         output_stride = config.eval.output_stride
+    data = read_data(run)
+    if len(data["class_names"]) != config.model.num_classes:
+        raise ValueError(
+            f"{run} predicts {config.model.num_classes} classes, and its data.json names "
+            f"{len(data['class_names'])}."
+        )
     model = build_model(config, output_stride=output_stride)
     load_weights(model, run)
     backbone = config.model.backbone
     predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
-    return predict, read_data(run), margin_of(config, output_stride)
+    return predict, data, margin_of(config, output_stride)
 
 
 def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
@@ -74,9 +81,14 @@ def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
-    """Raises ValueError where two photos would be written to one file, or output is one."""
+    """Raises ValueError where output is a file or holds photos, or two would become one mask."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output={output} is a file; name a folder.")
+    if any(file.parent == output.absolute() for file in photos):
+        raise ValueError(
+            f"--output={output} holds photos, and what is written could take the place of files "
+            "of yours: name another folder."
+        )
     by_stem = {}
     for file in photos:
         if (other := by_stem.setdefault(file.stem, file)) != file:
@@ -114,8 +126,9 @@ def main(arguments: list[str]) -> None:
                 "names: these weights are of another set of classes."
             )
         write_bytes(output / f"{file.stem}_mask.png", mask_png(class_ids, palette))
-        picture = overlay(photo, class_ids, palette, data["class_names"])
-        picture.save(output / f"{file.stem}_overlay.jpg", quality=90)
+        jpeg = io.BytesIO()
+        overlay(photo, class_ids, palette, data["class_names"]).save(jpeg, "JPEG", quality=90)
+        write_bytes(output / f"{file.stem}_overlay.jpg", jpeg.getvalue())
     print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")
     if failed:
         sys.exit(1)

@@ -37,7 +37,7 @@ from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
 from data.progress import duration
 from experiments import strategies
-from experiments.evaluation import Evaluation, report
+from experiments.evaluation import Evaluation
 from experiments.records import Records
 from experiments.runs import (
     PRECISIONS,
@@ -46,6 +46,7 @@ from experiments.runs import (
     restore_newest,
     write_data,
 )
+from experiments.scores import report
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
 from experiments.train_step import TrainState, make_state, make_train_step

@@ -10,7 +10,6 @@ that spoils a training or a score. Runs record the hash of audit.json.
 
 import argparse
 import concurrent.futures
-import hashlib
 import html
 import io
 import itertools
@@ -26,7 +25,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES
+from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, ids_sha256
 from data.features import check_ids
 from data.files import write_json
 from data.pictures import inline, inline_ids, whole_palette, write_page
@@ -58,7 +57,7 @@ def audit(
         splits[split] = {
             "images": len(examples),
             "official": getattr(builder, "SPLIT_SIZES", {}).get(split, info.num_examples),
-            "ids_sha256": digest(photos[split]),
+            "ids_sha256": ids_sha256(photos[split]),
             "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
             "pixels": counts[:num_classes].tolist(),
             "images_with": images[:num_classes].tolist(),
@@ -156,11 +155,6 @@ def problems(result: dict[str, Any]) -> list[str]:
     if against and against["pixels_that_agree"] < LEAST_AGREEMENT:
         lines.append(f"SBD and VOC agree on {100 * against['pixels_that_agree']:.1f} % only")
     return lines
-
-
-def digest(ids: Iterable[str]) -> str:
-    """Ids in any order -> the sha256 of their sorted list, one in a line."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:

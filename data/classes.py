@@ -1,5 +1,8 @@
 """Facts about data sets and their classes: names, colours, sizes."""
 
+import hashlib
+from collections.abc import Iterable
+
 import numpy as np
 
 IGNORE_LABEL = 255  # Of pixels that belong to no class: borders and padding.
@@ -37,7 +40,7 @@ VOC_SPLIT_SIZES = {
     "test": 1_456,
 }
 
-# The sha256 of the official ids, sorted, one in a line.
+# By ids_sha256.
 VOC_IDS_SHA256 = {
     "train": "129f1fe991729b1862115b77738c938c149c1f167baa02b4b3186aea9f0d6a84",
     "val": "6f8edc37993764f6e212237d39546fb595246244147e8a050813c520aac0ade1",
@@ -98,3 +101,8 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):
             palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
     return palette
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """Ids in any order -> the sha256 of their sorted list, one in a line."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

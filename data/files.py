@@ -3,21 +3,21 @@
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file beside its place, then renames it, so that it is whole or as it was before."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-        except OSError as error:
-            os.unlink(file.name)
-            raise OSError(f"{path} cannot be written: {error}. Is the disk full?") from error
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} cannot be written: {error.strerror or error}. Is the disk full, or the folder "
+            "read-only?"
+        ) from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -97,7 +97,7 @@ def batch_ids(
 
 
 def eval_examples(
-    builder: tfds.core.DatasetBuilder, split: str, ids: Collection[str] = ()
+    builder: tfds.core.DatasetBuilder, split: str, ids: Collection[str] | None = None
 ) -> tf.data.Dataset:
     """A split, or some ids of it -> the examples in their order: whole images at their own size.
 
@@ -115,8 +115,8 @@ def eval_examples(
     examples = builder.as_dataset(
         split=split, decoders=ENCODED, shuffle_files=False, read_config=READ
     )
-    if ids:
-        wanted = tf.constant(list(ids))
+    if ids is not None:
+        wanted = tf.constant(list(ids), tf.string)
         examples = examples.filter(lambda example: tf.reduce_any(example["id"] == wanted))
     return examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import read_counts
+from experiments.scores import protocol_hash, read_counts
 from experiments.terminal import table
 from model.evaluate import Counts
 from model.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
@@ -27,37 +27,42 @@ MOVED = 10  # Images listed.
 def read_evaluation(path: pathlib.Path) -> tuple[dict[str, Any], Counts]:
     """A run's folder, or a JSON that eval.py wrote -> what it holds, and the counts beside it."""
     file = path / "eval.json" if path.is_dir() else path
+    if file.suffix == ".npz":
+        file = file.with_suffix(".json")
     try:
         result = json.loads(file.read_text())
         counts = read_counts(file.with_suffix(".npz"))
-        if result["miou"] != mean_iou(counts.confusions.sum(0)):
+        ious = [np.nan if iou is None else iou for iou in result["iou_per_class"].values()]
+        ours = iou_per_class(counts.confusions.sum(0))
+        if not np.allclose([*ious, result["miou"]], [*ours, np.nanmean(ours)], equal_nan=True):
             raise ValueError(f"{file} and the .npz beside it are of different evaluations.")
+        if result["protocol"]["hash"] != protocol_hash(result["protocol"]):
+            raise ValueError(f"{file} was changed: its protocol has not the hash that it says.")
         return result, counts
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error.filename} is not there; python eval.py --run=... writes it."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged, or not of eval.py: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged, or not of eval.py: {error!r}") from error
 
 
-def check_protocols(results: list[dict[str, Any]], *, mix: bool = False) -> None:
-    """Raises ValueError where evaluations are of different protocols, naming what differs.
+def check_protocols(first: dict[str, Any], second: dict[str, Any], *, mix: bool = False) -> str:
+    """Two evaluations -> what differs in their protocols, a line each.
 
-    mix: allows it where the classes are the same.
+    Raises ValueError where anything does, unless mix allows it, and where the classes do.
     """
-    first, *others = results
-    for other in others:
-        if list(first["iou_per_class"]) != list(other["iou_per_class"]):
-            raise ValueError("They are of different classes, and cannot be compared.")
-        ours, theirs = first["protocol"], other["protocol"]
-        differ = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k) and k != "hash"]
-        if differ and not mix:
-            lines = [f"  {k}: {ours.get(k)}, {theirs.get(k)}" for k in differ]
-            raise ValueError(
-                "They were scored under different protocols:\n" + "\n".join(lines) + "\n"
-                "--mix_protocols compares them all the same."
-            )
+    if list(first["iou_per_class"]) != list(second["iou_per_class"]):
+        raise ValueError("They are of different classes, and cannot be compared.")
+    ours, theirs = first["protocol"], second["protocol"]
+    differ = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k) and k != "hash"]
+    lines = "\n".join(f"  {k}: {ours.get(k)}, {theirs.get(k)}" for k in differ)
+    if differ and not mix:
+        raise ValueError(
+            f"They were scored under different protocols:\n{lines}\n"
+            "--mix_protocols compares them all the same."
+        )
+    return f"Under different protocols:\n{lines}\n" if differ else ""
 
 
 def differences(ours: Counts, theirs: Counts) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +92,7 @@ def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
     verdict = "more than chance" if low > 0 or high < 0 else "cannot be told from chance"
     iou = [iou_per_class(counts.confusions.sum(0)) for counts in (ours, theirs)]
     classes = [
-        [name, percent(a), percent(b), signed(d), " to ".join(map(signed, pair))]
+        [name, percent(a), percent(b), signed(d), bounds_said(pair)]
         for name, a, b, d, pair in zip(class_names, *iou, change[:-1], bounds[:-1], strict=True)
     ]
     each = [np.array([mean_iou(c) for c in counts.confusions]) for counts in (ours, theirs)]
@@ -103,7 +108,7 @@ def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
             "",
             table([["images that moved most", *header], *images]),
             "",
-            f"mIoU: {signed(change[-1])}, 95 % interval {signed(low)} to {signed(high)}: {verdict}",
+            f"mIoU: {signed(change[-1])}, 95 % interval {bounds_said(bounds[-1])}: {verdict}",
         ]
     )
 
@@ -118,6 +123,11 @@ def signed(value: float) -> str:
     return "-" if np.isnan(value) else f"{100 * value:+.2f}"
 
 
+def bounds_said(pair: np.ndarray) -> str:
+    """Bounds of differences -> `-0.31 to +1.20`, in percent; `-` for NaN."""
+    return "-" if np.isnan(pair).any() else " to ".join(map(signed, pair))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.compare",
@@ -130,9 +140,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         evaluations = [read_evaluation(path) for path in (arguments.first, arguments.second)]
-        check_protocols([result for result, _ in evaluations], mix=arguments.mix_protocols)
-        names = list(evaluations[0][0]["iou_per_class"])
-        print(compare(*(counts for _, counts in evaluations), names))
+        (ours, our_counts), (theirs, their_counts) = evaluations
+        print(check_protocols(ours, theirs, mix=arguments.mix_protocols), end="")
+        for name, result in (("first ", ours), ("second", theirs)):
+            what = f"{result['config']['name']}, step {result['step']}"
+            print(f"{name}: mIoU {percent(result['miou'])}, {what}")
+        print()
+        print(compare(our_counts, their_counts, list(ours["iou_per_class"])))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

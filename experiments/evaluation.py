@@ -1,11 +1,7 @@
-"""A run's model on a whole split: one confusion matrix, a table, a JSON and a picture."""
+"""A run's model on a whole split: predicted, scored, and written for others to look at."""
 
-import hashlib
-import io
 import itertools
-import json
 import pathlib
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,34 +11,23 @@ import numpy as np
 import tensorflow as tf
 
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL
+from data.classes import IGNORE_LABEL, VOC_IDS_SHA256, ids_sha256
 from data.files import write_bytes, write_json
 from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
 from data.progress import track
 from experiments.gallery import chosen, write_gallery
 from experiments.runs import build_model, code_version
-from experiments.terminal import table
+from experiments.scores import protocol_hash, scores, write_counts
 from experiments.voc_submission import write_submission
-from model.boundary import TRIMAP_WIDTHS
 from model.deeplabv3 import corners_of
-from model.evaluate import Counts, evaluate
+from model.evaluate import evaluate
 from model.inference import (
     EXTRA_PIXEL,
     class_ids,
     class_probabilities,
     padding_multiple,
     predictions,
-)
-from model.metrics import (
-    frequency_weighted_iou,
-    interval,
-    iou_per_class,
-    mean_accuracy,
-    mean_iou,
-    mean_over_classes,
-    pixel_accuracy,
-    resampled_ious,
 )
 from model.resnet import BACKBONES
 
@@ -104,6 +89,9 @@ class Evaluation:
             )
         self.palette = whole_palette(self.builder.info.metadata["palette"])
         self.num_images = check_split(self.builder, split).num_examples
+        official = getattr(self.builder, "SPLIT_SIZES", {})
+        self.official_images = official.get(split, self.num_images)
+        padding_multiple(output_stride, scales)  # It refuses scales that cannot be.
         self.model = build_model(config, output_stride=output_stride)
         self.predict = predictor(self.model, backbone=config.model.backbone, **self.inference)
 
@@ -117,7 +105,9 @@ class Evaluation:
                 f"{', '.join(differ[:5])}. Choose another --config.eval_data.dataset in training."
             )
 
-    def predictions(self, ids: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def predictions(
+        self, ids: Collection[str] | None = None
+    ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """(example, [H, W] class ids) of each image of the split, or of some ids, in any order."""
         examples = eval_examples(self.builder, self.split, ids)
         return predictions(self.predict, examples.as_numpy_iterator())
@@ -126,12 +116,11 @@ class Evaluation:
         """Scores all images of the split -> what eval.json holds; fractions, not percents.
 
         step: of the weights that the model was given. masks: a folder in which to leave each
-        prediction as ID.png. A class that is neither in a label nor in a prediction has the IoU
-        null, and no part in the mean. The counts it is all made of stay in self.counts.
+        prediction as ID.png. A class that no label has has the IoU null, and no part in
+        the mean. The counts it is all made of stay in self.counts.
         """
         pairs = track(self.predictions(), f"evaluating {self.split}", self.num_images)
         if masks:
-            masks.mkdir(parents=True, exist_ok=True)
             pairs = self._saving(pairs, masks)
         self.counts = evaluate(
             pairs,
@@ -148,6 +137,7 @@ class Evaluation:
         return {
             **scores(self.counts, self.class_names),
             "num_images": self.num_images,
+            "official_images": self.official_images,
             "protocol": self.protocol(self.counts.ids, self.counts.labels_sha256),
             "step": step,
             "config": self.config.to_dict(),
@@ -158,8 +148,11 @@ class Evaluation:
     def _saving(self, pairs, folder):
         """The same pairs, once the prediction of each is in the folder."""
         for example, prediction in pairs:
-            png = mask_png(prediction, self.palette)
-            write_bytes(folder / f"{example['id'].decode()}.png", png)
+            file = folder / f"{example['id'].decode()}.png"  # One's own ids may name folders.
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{file} would lie outside {folder}.")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(file, mask_png(prediction, self.palette))
             yield example, prediction
 
     def protocol(self, ids: Iterable[str], labels_sha256: str) -> dict[str, Any]:
@@ -169,15 +162,15 @@ class Evaluation:
         protocol = {
             "dataset": self.builder.info.full_name,
             "split": self.split,
-            "ids_sha256": hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest(),
+            "num_images": self.num_images,
+            "ids_sha256": ids_sha256(ids),
             "labels_sha256": labels_sha256,
             "label": "the data set's own, at its own size; 255 not scored",
             "padding": f"mean pixel, bottom and right, to a multiple of {multiple}{plus_one}",
             **self.inference,
             "evaluator": EVALUATOR_VERSION,
         }
-        text = json.dumps(protocol, sort_keys=True)
-        return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:12]}
+        return {**protocol, "hash": protocol_hash(protocol)}
 
     def pictures(self) -> dict[str, np.ndarray]:
         """A few, spread over the split, by id: [H, 4 W, 3] uint8, photo, label, prediction, errors.
@@ -205,15 +198,15 @@ class Evaluation:
         """
         if file.is_dir() or not file.parent.is_dir():
             raise ValueError(f"{file} cannot be written: it is a folder, or is in none.")
-        official = getattr(self.builder, "SPLIT_SIZES", {}).get("test")
         if self.builder.name != "voc2012" or self.split != "test":
             raise ValueError(
                 f"VOC's server takes test of voc2012, not {self.split} of {self.builder.name}. "
                 "--masks writes predictions of any."
             )
-        if self.num_images != official:
+        if self.num_images != self.official_images:
             raise ValueError(
-                f"VOC's server takes all {official} images of test; here are {self.num_images}."
+                f"VOC's server takes all {self.official_images} images of test; here are "
+                f"{self.num_images}."
             )
         sizes = {}
 
@@ -224,6 +217,11 @@ class Evaluation:
                 name = example["id"].decode()
                 sizes[name] = example["image"].shape[:2]
                 yield name, prediction
+            if ids_sha256(sizes) != VOC_IDS_SHA256["test"]:
+                raise ValueError(
+                    f"The {len(sizes)} images that were predicted are not VOC's test. Build "
+                    "voc2012 again."
+                )
 
         write_submission(file, named(), sizes)
 
@@ -240,93 +238,3 @@ class Evaluation:
             self.predictions(wanted),
             self.palette,
         )
-
-
-def inference_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """A run's config -> how it is scored: what Evaluation takes, by name."""
-    scales = tuple(config.eval.scales)  # A list, in JSON.
-    return {"split": config.eval_data.split, **config.eval, "scales": scales}
-
-
-def result_name(how: dict[str, Any], own: dict[str, Any]) -> str:
-    """How a run is scored, and its config's own way -> the name of the files, without a suffix."""
-    if how == own:
-        return "eval"
-    name = f"eval_{how['split']}_os{how['output_stride']}"
-    if how["scales"] != (1.0,):
-        name += "_ms" + "_".join(f"{scale:g}" for scale in how["scales"])
-    return name + ("_flip" if how["flip"] else "")
-
-
-def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
-    """The counts of a split -> every score that is made of them, by name; null where undefined."""
-    confusion = counts.confusions.sum(0)
-    boundary = counts.boundary[:, 0] / np.maximum(counts.boundary[:, 1], 1)
-    boundary = np.where(counts.boundary[:, 1] > 0, boundary, np.nan)
-    return {
-        "miou": mean_iou(confusion),
-        "miou_interval": interval(mean_over_classes(resampled_ious(counts.confusions))),
-        "iou_per_class": _by_name(class_names, iou_per_class(confusion)),
-        "pixel_accuracy": pixel_accuracy(confusion),
-        "mean_accuracy": mean_accuracy(confusion),
-        "frequency_weighted_iou": frequency_weighted_iou(confusion),
-        "trimap_miou": _by_name(map(str, TRIMAP_WIDTHS), [mean_iou(c) for c in counts.trimap]),
-        "boundary_iou": float(np.nanmean(boundary)),
-        "boundary_iou_per_class": _by_name(class_names, boundary),
-    }
-
-
-def write_counts(file: pathlib.Path, counts: Counts) -> None:
-    """Writes the counts of a split."""
-    compressed = io.BytesIO()
-    np.savez_compressed(compressed, **counts._asdict())
-    write_bytes(file, compressed.getvalue())
-
-
-def read_counts(file: pathlib.Path) -> Counts:
-    """What write_counts wrote. Raises ValueError where it is damaged."""
-    try:
-        with np.load(file) as counts:
-            texts = {"ids": counts["ids"].tolist(), "labels_sha256": str(counts["labels_sha256"])}
-            return Counts(**{**counts, **texts})
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is damaged: {error}. Evaluate the run again.") from error
-
-
-def _by_name(names, values):
-    return {
-        name: None if np.isnan(value) else float(value)
-        for name, value in zip(names, values, strict=True)
-    }
-
-
-def report(result: dict[str, Any]) -> str:
-    """What Evaluation.score gives -> a table of percents, the means last."""
-
-    def percent(value):
-        return "-" if value is None else f"{100 * value:.2f}"
-
-    rows = [
-        [name, percent(iou), percent(result["boundary_iou_per_class"][name])]
-        for name, iou in result["iou_per_class"].items()
-    ]
-    low, high = map(percent, result["miou_interval"])
-    means = [
-        ["pixel accuracy", percent(result["pixel_accuracy"])],
-        ["mean accuracy", percent(result["mean_accuracy"])],
-        ["frequency-weighted IoU", percent(result["frequency_weighted_iou"])],
-        ["mean boundary IoU", percent(result["boundary_iou"])],
-        *(
-            [f"mIoU within {width} pixels of a boundary", percent(miou)]
-            for width, miou in result["trimap_miou"].items()
-        ),
-        ["mIoU", percent(result["miou"])],
-    ]
-    return "\n".join(
-        [
-            table([["class", "IoU %", "boundary IoU %"], *rows]),
-            "",
-            table([["over all", "%"], *means]),
-            f"95 % interval of mIoU over images: {low} to {high}",
-        ]
-    )

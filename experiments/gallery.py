@@ -10,18 +10,24 @@ import numpy as np
 
 from data.classes import IGNORE_LABEL
 from data.pictures import figure_png, inline, inline_ids, inline_png, whole_palette, write_page
+from experiments.scores import images_said
 from model.evaluate import Counts
 from model.metrics import iou_per_class, mean_iou
 
 SHOWN = 6  # Images of each kind.
 ERROR_COLOURS = whole_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
 
-# Shows the figures of a class, or all of them.
+# Shows the figures of a class, or all of them, and hides headings that have none.
 FILTER = """
+<p id="none" hidden>None of the images shown here has it.</p>
 <script>
 document.getElementById("class").onchange = event => {
-  for (const figure of document.querySelectorAll("figure[data-classes]"))
-    figure.hidden = event.target.value && !figure.dataset.classes.split("|").includes(event.target.value);
+  const wanted = event.target.value, has = figure => figure.dataset.classes.split("|").includes(wanted);
+  for (const section of document.querySelectorAll("section")) {
+    for (const figure of section.querySelectorAll("figure")) figure.hidden = wanted && !has(figure);
+    section.hidden = !section.querySelector("figure:not([hidden])");
+  }
+  document.getElementById("none").hidden = document.querySelector("section:not([hidden])");
 };
 </script>
 """  # noqa: E501
@@ -62,12 +68,14 @@ def write_gallery(
     }
     options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
     sections = "".join(
-        f"<h2>{kind}</h2>" + "".join(figures[name] for name in ids)
+        f"<section><h2>{kind}</h2>{''.join(figures[name] for name in ids)}</section>"
         for kind, ids in chosen(counts).items()
     )
     protocol = ", ".join(f"{field} {value}" for field, value in result["protocol"].items())
+    made_by = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     body = (
-        f"<p>{html.escape(protocol)}; step {result['step']}</p>"
+        f"<p>Step {result['step']}, {images_said(result)}. {made_by}. Protocol: "
+        f"{html.escape(protocol)}.</p>"
         + _scores(result, palette)
         + inline_png(_confusion_plot(confusion, names), "row-normalised confusion")
         + inline_png(_trimap_plot(result), "mIoU near boundaries")
@@ -120,6 +128,10 @@ def _scores(result, palette):
         "frequency-weighted IoU": result["frequency_weighted_iou"],
         "mean boundary IoU": result["boundary_iou"],
     }
+    over_all |= {
+        f"mIoU within {width} pixels of a boundary": miou
+        for width, miou in result["trimap_miou"].items()
+    }
     means = [f"<tr><td>{name}</td>{cell(value)}</tr>" for name, value in over_all.items()]
     return (
         f"<table><tr><th>over all</th><th>%</th></tr>{''.join(means)}</table><br>"
@@ -136,6 +148,7 @@ def _confusion_plot(confusion, names):
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), ax=axes, shrink=0.6)
     axes.set(xlabel="prediction", ylabel="label", title="share of the label's pixels")
+    names = [name.replace("$", r"\$") for name in names]  # Else it is mathematics.
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     return figure_png(figure)

@@ -33,8 +33,8 @@ from data.files import write_json
 from data.progress import duration
 from experiments import base, tables
 from experiments.cost import trainings_table
-from experiments.evaluation import inference_of, result_name
 from experiments.runs import flat, read_config
+from experiments.scores import inference_of, result_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 SECONDS_BETWEEN_LOOKS = 30  # At a run that another runner has, and whose weights are waited for.

@@ -71,16 +71,16 @@ def read_data(run: pathlib.Path) -> dict[str, Any]:
     file = run / "data.json"
     try:
         data = json.loads(file.read_text())
-        if not {"class_names", "palette"} <= data.keys():
-            raise ValueError("it does not name classes and their colours")
+        if len(data["class_names"]) != len(data["palette"]):
+            raise ValueError("its classes and colours are not as many")
         return data
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{run} has no data.json, which names its classes. train.py writes it: give the run's "
             "command again."
         ) from None
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}.") from error
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -103,13 +103,14 @@ def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
     config_file = run / "config.json"
     try:
         config = json.loads(config_file.read_text())
+        config["model"].setdefault("head", "paper")  # Older runs had no other, and did not say.
+        config["eval"] = {"scales": [1.0], "flip": False, **config["eval"]}
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{run} is no run: it has no config.json. A run is made by train.py --workdir={run}"
         ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{config_file} is damaged: {error}") from error
-    config["model"].setdefault("head", "paper")  # Older runs had no other, and did not say.
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{config_file} is damaged: {error!r}") from error
     return ml_collections.ConfigDict(config)
 
 

@@ -57,6 +57,9 @@ def run_program(main: Callable[[Any], None], *, takes_arguments: bool = False) -
         except (ValueError, OSError, tf.errors.OpError) as error:
             logging.debug(traceback.format_exc())
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
 

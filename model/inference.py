@@ -46,8 +46,10 @@ def class_probabilities(
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
+    # Mirrored before it is padded: so a mirrored image has the mirrored result, at any size.
+    views = ops.concatenate([images, ops.flip(images, axis=2)]) if flip else images
     multiple = padding_multiple(output_stride, scales)
-    padded = pad_to_stride(images, multiple, mean_pixel, corners=corners)
+    padded = pad_to_stride(views, multiple, mean_pixel, corners=corners)
     size = ops.shape(padded)[1:3]
     to_logits = without_upsampling(model)
     total = 0.0
@@ -56,20 +58,24 @@ def class_probabilities(
         if scale != 1:
             new_size = scaled_size(size, scale, corners=corners)
             x = resize_bilinear(padded, new_size, corners=corners)
-        both = ops.concatenate([x, ops.flip(x, axis=2)]) if flip else x
-        logits = resize_bilinear(to_logits(both, training=False), size, corners=corners)
-        probabilities = ops.softmax(logits)
-        if flip:
-            straight, mirrored = ops.split(probabilities, 2)
-            probabilities = (straight + ops.flip(mirrored, axis=2)) / 2
-        total = total + probabilities
-    return (total / len(scales))[:, :height, :width]
+        logits = resize_bilinear(to_logits(x, training=False), size, corners=corners)
+        total = total + ops.softmax(logits)
+    probabilities = (total / len(scales))[:, :height, :width]
+    if flip:
+        straight, mirrored = ops.split(probabilities, 2)
+        probabilities = (straight + ops.flip(mirrored, axis=2)) / 2
+    return probabilities
 
 
 def padding_multiple(output_stride: int, scales: Sequence[float]) -> int:
-    """The least side, less 1, of which each scale's is a multiple of the stride: 4 for quarters."""
-    parts = (Fraction(scale).limit_denominator(16).denominator for scale in scales)
-    return output_stride * math.lcm(*parts)
+    """The least side, less 1, of which each scale's is a multiple of the stride: 4 for quarters.
+
+    Raises ValueError for scales that are no eighths: images would be padded to many times their
+    size.
+    """
+    if wrong := [scale for scale in scales if not (scale > 0 and float(8 * scale).is_integer())]:
+        raise ValueError(f"Scales are multiples of 1/8, as 0.5, 0.75, 1; {wrong[0]} is none.")
+    return output_stride * math.lcm(*(Fraction(scale).denominator for scale in scales))
 
 
 def scaled_size(size, scale, *, corners="aligned"):

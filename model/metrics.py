@@ -29,10 +29,15 @@ def confusion_matrix(
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """[C, C] pixel counts -> [C] intersection over union, NaN for a class seen on neither side."""
+    """[C, C] pixel counts -> [C] intersection over union, NaN for a class that no label has.
+
+    So all predictions of the same images are scored over the same classes. Where a class without a
+    label is predicted, the pixel counts against the class that it is labelled with.
+    """
     intersection = np.diag(confusion).astype(float)
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+    labelled = confusion.sum(1)
+    union = confusion.sum(0) + labelled - intersection
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=labelled > 0)
 
 
 def mean_over_classes(ious: np.ndarray) -> np.ndarray:
@@ -43,7 +48,7 @@ def mean_over_classes(ious: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """[C, C] pixel counts -> mIoU, a fraction: the mean over the classes seen on either side.
+    """[C, C] pixel counts -> mIoU, a fraction: the mean over the classes that labels have.
 
     NaN where nothing was counted.
     """
@@ -72,8 +77,8 @@ def frequency_weighted_iou(confusion: np.ndarray) -> float:
 def resampled_ious(confusions: np.ndarray, *, samples: int = 1000, seed: int = 0) -> np.ndarray:
     """[N, C, C] pixel counts of N images -> [samples, C] IoU of N images drawn with replacement.
 
-    NaN for a class seen in none of the images; one that only a sample lacks counts as in the whole,
-    so that means over classes are always over the same ones. Two runs over the same images are
+    NaN for a class that no label has; one that only a sample lacks counts as in the whole, so that
+    means over classes are always over the same ones. Two runs over the same images are
     drawn alike, with the same seed: differences are paired.
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
     """

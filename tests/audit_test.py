@@ -9,9 +9,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from data.audit import audit, compared, digest, near_duplicates, sbd_against_voc
+from data.audit import audit, compared, near_duplicates, sbd_against_voc
 from data.build import audit_hash, build
-from data.classes import VOC_CLASS_NAMES, voc_palette
+from data.classes import VOC_CLASS_NAMES, ids_sha256, voc_palette
 from data.features import read_label, segmentation_info
 from tests.conftest import ROOT, save_label
 
@@ -71,7 +71,7 @@ def test_pixels_and_images_of_each_class_are_counted(result):
     assert val["images"] == 2 and val["images_with"][3] == 2
     assert val["pixels"][3] == 2 * 10 * 64 and sum(val["pixels"]) == 2 * 48 * 64
     assert not any(val[kind] for kind in ("out_of_range", "size_mismatch", "all_ignored"))
-    assert val["ids_sha256"] == digest(["alone", "shared"]) == digest(["shared", "alone"])
+    assert val["ids_sha256"] == ids_sha256(["alone", "shared"]) == ids_sha256(["shared", "alone"])
 
 
 def test_only_what_is_trained_on_is_held_against_what_is_scored():

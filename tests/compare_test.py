@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.compare import check_protocols, compare, differences, read_evaluation
-from experiments.evaluation import write_counts
+from experiments.scores import protocol_hash, scores, write_counts
 from model.evaluate import Counts
 from model.metrics import confusion_matrix, iou_per_class, mean_iou
 
@@ -20,7 +20,7 @@ def counts_of(right, seed=0, number=40):
         prediction = np.where(wrong, (label + 1) % 3, label)
         confusions.append(confusion_matrix(label, prediction, num_classes=3, ignore_label=255))
     ids = [f"image{i}" for i in range(number)]
-    return Counts(ids, np.stack(confusions), np.zeros((10, 3, 3)), np.zeros((3, 2)), "x")
+    return Counts(ids, np.stack(confusions), np.zeros((10, 3, 3)), np.ones((3, 2)), "x")
 
 
 def test_a_difference_is_that_of_the_whole_split_and_its_interval_paired():
@@ -34,14 +34,24 @@ def test_a_difference_is_that_of_the_whole_split_and_its_interval_paired():
     assert "more than chance" in compare(ours, theirs, ["a", "b", "c"])
 
 
-def test_a_class_that_one_of_them_has_not_seen_has_no_difference():
+def test_a_class_that_no_label_has_is_in_neither_mean():
+    """One pixel is predicted as it, in one of two evaluations that are else the same."""
+    ours = counts_of(0.7)
+    confusions = np.pad(ours.confusions, [(0, 0), (0, 1), (0, 1)])
+    ours, other = ours._replace(confusions=confusions), confusions.copy()
+    other[0, 0, 3], other[0, 0, 0] = 1, other[0, 0, 0] - 1
+    change, bounds = differences(ours, ours._replace(confusions=other))
+    assert np.isnan(change[3]) and -1e-3 < change[-1] < 0 and bounds[-1, 1] == 0
+
+
+def test_a_class_that_no_label_has_has_no_difference():
     ours = counts_of(0.7)
     confusions = np.pad(ours.confusions, [(0, 0), (0, 1), (0, 1)])
     both = [ours._replace(confusions=confusions) for _ in range(2)]
     change, bounds = differences(*both)
     assert np.isnan(change[3]) and np.isnan(bounds[3]).all() and change[-1] == 0
     (row,) = [line for line in compare(*both, list("abcd")).splitlines() if line.startswith("d ")]
-    assert row.split() == ["d", "-", "-", "-", "-", "to", "-"]
+    assert row.split() == ["d", "-", "-", "-", "-"]
 
 
 def test_a_run_beside_itself_has_no_difference():
@@ -68,28 +78,37 @@ def test_other_images_or_protocols_or_classes_are_refused():
     first = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 16, "hash": "x"}}
     second = {"iou_per_class": {"a": 1}, "protocol": {"output_stride": 8, "hash": "y"}}
     with pytest.raises(ValueError, match="different protocols:\n  output_stride: 16, 8\n"):
-        check_protocols([first, second])
-    check_protocols([first, second], mix=True)
-    check_protocols([first, first])
+        check_protocols(first, second)
+    assert "output_stride: 16, 8" in check_protocols(first, second, mix=True)
+    assert not check_protocols(first, first)
     with pytest.raises(ValueError, match="different classes"):
-        check_protocols([first, {**first, "iou_per_class": {"b": 1}}], mix=True)
+        check_protocols(first, {**first, "iou_per_class": {"b": 1}}, mix=True)
 
 
 def test_an_evaluation_is_read_with_its_counts(tmp_path):
     with pytest.raises(FileNotFoundError, match="eval.json is not there; python eval.py"):
         read_evaluation(tmp_path)
     counts = counts_of(0.7)
-    result = {"miou": mean_iou(counts.confusions.sum(0))}
-    (tmp_path / "eval.json").write_text(json.dumps(result))
+    protocol = {"split": "val"}
+    result = {
+        **scores(counts, ["a", "b", "c"]),
+        "protocol": {**protocol, "hash": protocol_hash(protocol)},
+    }
+    file = tmp_path / "eval.json"
+    file.write_text(json.dumps(result))
     with pytest.raises(FileNotFoundError, match="eval.npz is not there"):
         read_evaluation(tmp_path)
     write_counts(tmp_path / "eval.npz", counts)
-    for path in (tmp_path, tmp_path / "eval.json"):
+    for path in (tmp_path, file, tmp_path / "eval.npz"):
         read, counts = read_evaluation(path)
-        assert read == result and len(counts.ids) == 40
-    write_counts(tmp_path / "eval.npz", counts_of(0.6))
+        assert read == json.loads(file.read_text()) and len(counts.ids) == 40
+    file.write_text(json.dumps({**result, "protocol": {**result["protocol"], "split": "test"}}))
+    with pytest.raises(ValueError, match="was changed: its protocol has not the hash"):
+        read_evaluation(tmp_path)
+    file.write_text(json.dumps({**result, "iou_per_class": {"a": 1, "b": 1, "c": 1}}))
     with pytest.raises(ValueError, match="of different evaluations"):
         read_evaluation(tmp_path)
-    (tmp_path / "eval.json").write_text("[]")
-    with pytest.raises(ValueError, match="not of eval.py"):
-        read_evaluation(tmp_path)
+    for damaged in ("[]", "{}", json.dumps({**result, "protocol": None})):
+        file.write_text(damaged)
+        with pytest.raises(ValueError, match="not of eval.py"):
+            read_evaluation(tmp_path)

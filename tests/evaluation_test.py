@@ -1,12 +1,17 @@
 """An evaluation builds the network that it is asked for, and scores a perfect one as perfect."""
 
+import tarfile
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from data.classes import VOC_CLASS_NAMES
+from data.classes import VOC_CLASS_NAMES, VOC_IDS_SHA256, ids_sha256
 from data.pipeline import eval_examples
 from experiments import base
-from experiments.evaluation import Evaluation, read_counts, report, write_counts
+from experiments.evaluation import Evaluation
+from experiments.scores import images_said, read_counts, report, write_counts
+from experiments.voc_submission import FOLDER
 from model.evaluate import Counts
 
 
@@ -118,12 +123,49 @@ def test_a_run_of_other_classes_is_not_scored(shapes_dir):
         evaluation.check_class_names(evaluation.class_names[:-1])
 
 
-def test_the_servers_file_is_of_all_of_vocs_test(shapes_dir, tmp_path):
+def test_the_servers_file_is_of_all_of_vocs_test(shapes_dir, tmp_path, monkeypatch):
     evaluation = evaluation_at(16, shapes_dir)
     with pytest.raises(ValueError, match="takes test of voc2012, not val of shapes"):
         evaluation.submit(tmp_path / "x.tgz")
     evaluation.builder.name, evaluation.split = "voc2012", "test"
-    evaluation.builder.SPLIT_SIZES = {"test": 6}
+    evaluation.official_images = 6
     with pytest.raises(ValueError, match="takes all 6 images of test; here are 5"):
         evaluation.submit(tmp_path / "x.tgz")
+    evaluation.official_images = 5
+    evaluation.predictions = lambda: evaluated
+    evaluated = list(evaluation_at(16, shapes_dir).predictions())
+    with pytest.raises(ValueError, match="The 5 images that were predicted are not VOC's test"):
+        evaluation.submit(tmp_path / "x.tgz")
     assert not list(tmp_path.iterdir())
+    ids = [example["id"].decode() for example, _ in evaluated]
+    monkeypatch.setitem(VOC_IDS_SHA256, "test", ids_sha256(ids))
+    evaluation.submit(tmp_path / "x.tgz")
+    with tarfile.open(tmp_path / "x.tgz") as tar:
+        assert sorted(tar.getnames()) == [f"{FOLDER}/{name}.png" for name in sorted(ids)]
+    evaluated.pop()
+    with pytest.raises(ValueError, match="The 4 images that were predicted"):
+        evaluation.submit(tmp_path / "y.tgz")
+
+
+def test_masks_are_where_the_ids_say_and_nowhere_else(shapes_dir, tmp_path):
+    """One's own ids may name folders."""
+    evaluation = evaluation_at(16, shapes_dir)
+    pairs = list(evaluation.predictions())
+    for name in (b"images/a", b"../a"):
+        pairs[0][0]["id"] = name
+        evaluation.predictions = lambda: pairs
+        if name == b"images/a":
+            evaluation.score(step=7, masks=tmp_path / "masks")
+            written = np.array(Image.open(tmp_path / "masks" / "images" / "a.png"))
+            np.testing.assert_array_equal(written, pairs[0][1])
+        else:
+            with pytest.raises(ValueError, match="would lie outside"):
+                evaluation.score(step=7, masks=tmp_path / "masks")
+
+
+def test_a_part_of_a_split_is_called_one(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    result = evaluation.score(step=7)
+    assert images_said(result) == "5 images" and "\n5 images; 95 %" in report(result)
+    result["official_images"] = 200
+    assert images_said(result) == "5 images (a part: the official split has 200)"

@@ -5,13 +5,13 @@ import re
 import numpy as np
 
 from data.pictures import whole_palette
-from experiments.evaluation import scores
 from experiments.gallery import SHOWN, chosen, write_gallery
+from experiments.scores import scores
 from model.boundary import TRIMAP_WIDTHS
 from model.evaluate import Counts
 from model.metrics import confusion_matrix, mean_iou
 
-NAMES = ["background", "cat & dog", "never"]
+NAMES = ["background", "cat & dog", "$never^$"]
 
 
 def counts_of(number):
@@ -49,6 +49,9 @@ def test_the_page_needs_no_other_file(tmp_path):
         **scores(counts, NAMES),
         "protocol": {"split": "val", "output_stride": 16},
         "step": 7,
+        "num_images": 20,
+        "official_images": 20,
+        "versions": {"keras": "3"},
         "config": {"name": "runs/<x>"},
     }
     label = np.repeat([0, 1], 50).reshape(10, 10)

@@ -144,13 +144,21 @@ def test_with_half_pixel_corners_borders_stay_where_they_are_at_every_scale():
     assert np.array(scaled_size((64, 512), 1.75, corners="half_pixel")).tolist() == [112, 896]
 
 
+@pytest.mark.parametrize("size", [(33, 65), (30, 47), (1, 40)])
 @pytest.mark.parametrize("flip", [True, False])
-def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways(network, flip):
-    """At sizes that need no padding, which is at the right alone."""
-    images, how = images_of((33, 65)), {"scales": (0.5, 1.0), "flip": flip}
+def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways(
+    network, flip, size
+):
+    images, how = images_of(size), {"scales": (0.5, 1.0), "flip": flip}
     straight = probabilities_of(network, images, **how)
     mirrored = probabilities_of(network, images[:, :, ::-1], **how)[:, :, ::-1]
     assert (np.abs(straight - mirrored).max() < 1e-5) == flip
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 0.55, float("nan"), float("inf")])
+def test_scales_at_which_features_do_not_lie_on_pixels_are_refused(scale):
+    with pytest.raises(ValueError, match=f"multiples of 1/8.*{scale} is none"):
+        padding_multiple(16, (1.0, scale))
 
 
 def test_images_are_predicted_alike_alone_and_in_a_batch(network):

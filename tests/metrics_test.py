@@ -60,8 +60,8 @@ def test_a_class_that_nobody_saw_has_no_part_in_the_mean():
     confusion = np.diag([5, 5, 0, 0])
     assert mean_iou(confusion) == 1
     assert np.isnan(iou_per_class(confusion)[2:]).all()
-    confusion[0, 2] = 5  # Seen where it is not: counted, with 0.
-    assert mean_iou(confusion) == pytest.approx((0.5 + 1 + 0) / 3)
+    confusion[0, 2] = 5  # Seen where it is not: counted against what is there.
+    assert mean_iou(confusion) == pytest.approx((0.5 + 1) / 2)
 
 
 def test_labels_full_of_255_count_nothing():

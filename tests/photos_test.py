@@ -41,6 +41,12 @@ def test_16_bits_are_scaled_not_cut_off(tmp_path):
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [0, 128, 255])
 
 
+def test_the_grey_value_that_a_16_bit_png_calls_transparent_is_white(tmp_path):
+    values = np.array([[0, 500, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=500)
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [0, 255, 255])
+
+
 def test_what_is_transparent_is_seen_on_white(tmp_path):
     Image.fromarray(np.array([[[9, 9, 9, 0], [9, 9, 9, 255]]], np.uint8)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [255, 9])
@@ -51,7 +57,12 @@ def test_what_cannot_be_read_is_named(tmp_path):
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[:-40])
     (tmp_path / "text.jpg").write_text("no photo")
-    for name in ("cut.png", "text.jpg"):
+    # A tag of numbers that holds text, beside one that turns the photo.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x1a\0\x02\0\0\0\x05\0\0\0&\x01\x12\0\x03\0\0\0\x01"
+    exif += b"\0\x06\0\0\0\0\0\0make\0"
+    Image.fromarray(COLOURS).save(tmp_path / "exif.jpg", exif=exif)
+    Image.fromarray(COLOURS).save(tmp_path / "other.tiff")
+    for name in ("cut.png", "text.jpg", "exif.jpg", "other.tiff"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             read_photo(tmp_path / name)
 
@@ -70,6 +81,12 @@ def test_files_folders_and_globs_name_each_photo_once(tmp_path):
         (tmp_path / name).touch()
     found = find_photos([str(tmp_path), str(tmp_path / "a.png"), str(tmp_path / "*.webp")])
     assert [path.name for path in found] == ["a.png", "b.JPG", "c.webp"]
+    (tmp_path / "below" / "folder.png").mkdir(parents=True)
+    (tmp_path / "below" / "d.png").touch()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.png")
+    found = find_photos([str(tmp_path / "**")])
+    assert [path.name for path in found] == ["a.png", "b.JPG", "d.png", "c.webp", "link.jpg"]
+    assert [path.name for path in find_photos([str(tmp_path / "below")])] == ["d.png"]
     with pytest.raises(FileNotFoundError, match="nowhere names no photo"):
         find_photos([str(tmp_path / "nowhere")])
 
@@ -89,3 +106,12 @@ def test_an_overlay_leaves_the_background_and_names_the_classes_below():
     class_ids[30:] = 2  # Now there are two lines, since one is too narrow for both.
     two = overlay(photo, class_ids, palette, ["background", "cat", "dog"])
     assert two.height == 50 + 2 * ROW
+
+
+def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
+    palette, names = np.zeros((256, 3), np.uint8), ["background", "cat"]
+    for size, shown in (((1, 1), (1, None)), ((2, 70_000), (1, 14_000))):
+        photo, class_ids = np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8)
+        picture = overlay(photo, class_ids, palette, names)
+        assert picture.height == shown[0] + ROW
+        assert picture.width == shown[1] or 40 < picture.width < 80

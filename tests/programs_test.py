@@ -12,8 +12,9 @@ import tensorflow as tf
 from PIL import Image
 
 from data.pipeline import eval_examples
-from experiments.evaluation import predictor, read_counts
+from experiments.evaluation import predictor
 from experiments.runs import build_model, load_weights, read_config
+from experiments.scores import read_counts
 from tests.conftest import ROOT
 
 SMALL = [
@@ -130,7 +131,9 @@ def test_several_scales_and_flip_are_scored_into_files_of_their_own(run, shapes_
     own = json.loads((run / "eval.json").read_text())
     assert result["protocol"]["hash"] != own["protocol"]["hash"]
     code, out = program("eval.py", f"--run={run}", "--scales=0.5,x")
-    assert code == 1 and "'x' is no positive number" in out
+    assert code == 1 and "--scales=0.5,x: could not convert" in out
+    code, out = program("eval.py", f"--run={run}", "--scales=0.55", f"--data_dir={shapes_dir}")
+    assert code == 1 and "Scales are multiples of 1/8, as 0.5, 0.75, 1; 0.55 is none" in out
 
 
 def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, shapes_builder):
@@ -150,7 +153,7 @@ def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, sha
         either = sum(
             (((labels[i] == k) | (written[i] == k)) & (labels[i] != 255)).sum() for i in labels
         )
-        if either:
+        if any((label == k).any() for label in labels.values()):
             ious.append(both / either)
     result = json.loads((run / "eval.json").read_text())
     assert result["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
@@ -194,6 +197,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
         (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
         (["--run=experiments", "README.md"], "is no run"),
+        (["--run=RUN", "--output=.", "README.md"], "holds photos"),
     ],
 )
 def test_mistakes_in_predicting_are_named(run, arguments, said):
