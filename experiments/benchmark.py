@@ -4,13 +4,14 @@
     python -m experiments.benchmark inference --backbone=resnet50 --output_stride=8
 
 Every contender is a process of its own, with as many threads as there are cores; they take turns,
-and medians are compared, so that what else the machine does falls on all of them.
+and medians are compared, so that what else the machine does falls on all of them. Multiply-adds are
+those of an image of 513 pixels.
 """
 
 import argparse
 import os
 import pathlib
-import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ import tensorflow as tf
 
 from data.files import write_json
 from experiments.base import get_config
+from experiments.cost import inference_multiply_adds
 from experiments.evaluation import predictor
 from experiments.runs import build_model
 from experiments.terminal import table
@@ -49,6 +51,15 @@ CONTENDERS = {  # What each has in its config.
         "six scales, flip": {"eval.scales": SCALES, "eval.flip": True},
     },
 }
+
+
+def config_of(contender: str, arguments: argparse.Namespace) -> ml_collections.ConfigDict:
+    """One of CONTENDERS, and what was asked for -> its config."""
+    config = get_config()
+    config.update_from_flattened_dict(CONTENDERS[arguments.what][contender])
+    config.model.backbone = arguments.backbone
+    config.model.output_stride = config.eval.output_stride = arguments.output_stride
+    return config
 
 
 def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
@@ -76,10 +87,7 @@ def contend(contender: str, arguments: argparse.Namespace) -> None:
 
     After the last line it prints the peak of the process's memory in MB.
     """
-    config = get_config()
-    config.update_from_flattened_dict(CONTENDERS[arguments.what][contender])
-    config.model.backbone = arguments.backbone
-    config.model.output_stride = config.eval.output_stride = arguments.output_stride
+    config = config_of(contender, arguments)
     size = (arguments.batch_size, arguments.crop_size, arguments.crop_size, 3)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     compute = {"training": training, "inference": inference}[arguments.what](config, images)
@@ -91,8 +99,15 @@ def contend(contender: str, arguments: argparse.Namespace) -> None:
         for _ in range(STEPS):
             compute()
         print((time.perf_counter() - start) / STEPS, flush=True)
-    unit = 2**20 if platform.system() == "Darwin" else 2**10
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, flush=True)
+    print(peak_megabytes(), flush=True)
+
+
+def peak_megabytes() -> float:
+    """The peak of this process's memory, in MB."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # What getrusage says there may be the peak of the process that started it.
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # In bytes, on macOS.
 
 
 def measure(names: list[str], arguments: list[str]) -> dict[str, dict[str, float]]:
@@ -142,12 +157,17 @@ def main() -> None:
     names = list(CONTENDERS[arguments.what])
     command = [arguments.what, *(f"--{size}={getattr(arguments, size)}" for size in sizes)]
     measured = measure(names, command)
+    columns = {"seconds": 2, "peak_mb": 0}  # And the digits that are shown.
+    if arguments.what == "inference":
+        columns["multiply_adds"] = 0
+        for name, values in measured.items():
+            values["multiply_adds"] = inference_multiply_adds(config_of(name, arguments))
     first = measured[names[0]]
-    rows = [["", "seconds", "ratio", "peak MB", "ratio"]]
+    rows = [["", *(cell for column in columns for cell in (column, "ratio"))]]
     for name, values in measured.items():
         cells = []
-        for field, digits in (("seconds", 2), ("peak_mb", 0)):
-            cells += [f"{values[field]:.{digits}f}", f"{values[field] / first[field]:.2f}"]
+        for column, digits in columns.items():
+            cells += [f"{values[column]:.{digits}f}", f"{values[column] / first[column]:.2f}"]
         rows.append([name, *cells])
     print(table(rows))
     if arguments.output:

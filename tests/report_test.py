@@ -1,0 +1,219 @@
+"""The report: what is there is shown as it is, what is not is said, and claims are judged."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from data.classes import VOC_CLASS_NAMES
+from data.files import write_json
+from experiments import report, tables
+from experiments.claims import CLAIMS
+from experiments.report import (
+    MARKERS,
+    between_markers,
+    cells,
+    collect,
+    columns,
+    hours,
+    markdown,
+    write_report_page,
+)
+from experiments.run import evaluation_of, folder_of
+from experiments.scores import protocol_hash, scores, write_counts
+from model.evaluate import Counts
+from model.metrics import confusion_matrix
+
+NUM_IMAGES = 30
+
+
+def counts_of(right, seed):
+    """Images of which about that share of the pixels is right, each harder or easier."""
+    rng, confusions = np.random.default_rng(0), []
+    for _ in range(NUM_IMAGES):
+        label = np.arange(21 * 30) % 21
+        hard = np.clip(right + rng.normal(0, 0.05), 0, 1)
+        wrong = np.random.default_rng((seed, len(confusions))).random(label.shape) > hard
+        prediction = np.where(wrong, (label + 1) % 21, label)
+        confusions.append(confusion_matrix(label, prediction, num_classes=21, ignore_label=255))
+    ids = [f"image{i:02}" for i in range(NUM_IMAGES)]
+    nothing = np.zeros((10, 21, 21)), np.ones((21, 2), np.int64)
+    return Counts(ids, np.stack(confusions), *nothing, "labels")
+
+
+def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
+    """Leaves in runs/ what train.py and eval.py would of a row."""
+    run = tables.row_of(name).run or name
+    config = tables.config_of(run, scale)
+    config.seed = seed
+    folder = folder_of(runs, run, scale, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.to_json())
+    (folder / "log.csv").write_text(
+        "step,loss,regularisation,learning_rate,gradient_norm,images_per_second\n"
+        "20,1,0,0.1,1,8\n40,1,0,0.1,1,4\n"
+    )
+    counts = counts_of(right, seed)
+    protocol = {
+        **{field: "x" for field in report.SHARED},
+        **{"dataset": "shapes/1", "split": "val", **protocol},
+    }
+    file = folder / evaluation_of(tables.config_of(name, scale), config)[0]
+    result = {
+        **scores(counts, VOC_CLASS_NAMES),
+        "step": 40,
+        "commit": "1234567",
+        "protocol": {**protocol, "hash": protocol_hash(protocol)},
+    }
+    write_json(file, result)
+    write_counts(file.with_suffix(".npz"), counts)
+    return folder
+
+
+def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp_path):
+    assert collect("table5", "shapes", tmp_path) is None
+    add_run(tmp_path, "table5/mg111", 0.6)
+    add_run(tmp_path, "table5/mg111", 0.64, seed=1)
+    folder = add_run(tmp_path, "table5/mg124", 0.7)
+    failed = folder_of(tmp_path, "table5/mg121", "shapes", 0)
+    failed.mkdir()
+    write_json(failed / "failure.json", {"said": "error: no luck", "exit_code": 1})
+    rows = collect("table5", "shapes", tmp_path)["rows"]
+    twice, once = rows["mg111"], rows["mg124"]
+    assert [seed["seed"] for seed in twice["seeds"]] == [0, 1]
+    assert twice["miou"] == pytest.approx(np.mean([seed["miou"] for seed in twice["seeds"]]))
+    low, high = twice["image_interval"]
+    assert low < twice["miou"] < high and high - low < 0.1
+    low, high = twice["seed_interval"]  # Student's, of two: 12.7 times half of their difference.
+    half = 12.706 * abs(np.diff([seed["miou"] for seed in twice["seeds"]])[0]) / 2
+    assert high - twice["miou"] == pytest.approx(half, rel=1e-3) and low < twice["miou"]
+    assert once["seed_interval"] is None and once["status"] == "run"
+    assert once["miou"] == json.loads((folder / "eval.json").read_text())["miou"]
+    assert rows["mg121"] == {
+        "paper": 75.93,
+        "run": "table5/mg121",
+        "status": "failed: error: no luck",
+    }
+    assert rows["mg124_rate24"]["status"] == "not run"
+
+
+def test_a_run_of_another_config_has_no_part_in_it(tmp_path):
+    folder = add_run(tmp_path, "table5/mg111", 0.6)
+    config = json.loads((folder / "config.json").read_text())
+    config["steps"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    assert collect("table5", "shapes", tmp_path) is None
+
+
+def test_one_training_is_under_all_of_its_tables(tmp_path):
+    add_run(tmp_path, "table6/os16", 0.7)
+    add_run(tmp_path, "table6/os8", 0.8)
+    mious = {
+        f"{table}/{row}": entry["miou"]
+        for table in ("table5", "table6", "table8", "table9", "table10")
+        for row, entry in collect(table, "shapes", tmp_path)["rows"].items()
+        if "miou" in entry
+    }
+    os16, os8 = mious["table6/os16"], mious["table6/os8"]
+    assert mious == {
+        "table5/mg124_pooling": os16,
+        "table6/os16": os16,
+        "table6/os8": os8,
+        "table8/base": os16,
+        "table9/batch16": os16,
+        "table10/train16_eval16": os16,
+        "table10/train16_eval8": os8,
+    }
+
+
+def test_rows_of_other_images_or_labels_share_no_column(tmp_path):
+    add_run(tmp_path, "table5/mg111", 0.6)
+    add_run(tmp_path, "table5/mg124", 0.7, labels_sha256="others")
+    with pytest.raises(ValueError, match="mg111, seed 0 and .*mg124, seed 0.*in labels_sha256"):
+        collect("table5", "shapes", tmp_path)
+
+
+def test_hours_are_those_of_the_steps(tmp_path):
+    folder = add_run(tmp_path, "table5/mg111", 0.6)
+    assert hours(folder) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
+
+
+def verdicts(tmp_path, table, **rights):
+    for row, right in rights.items():
+        add_run(tmp_path, f"{table}/{row}", right)
+    return {c["claim"]: c["verdict"] for c in collect(table, "shapes", tmp_path)["claims"]}
+
+
+def test_claims_hold_or_not_or_cannot_be_told(tmp_path):
+    said = verdicts(tmp_path, "table5", mg111=0.6, mg121=0.7, mg124=0.5, mg124_rate24=0.5)
+    assert said == {
+        "(1, 2, 1) beats (1, 1, 1)": "holds",
+        "(1, 2, 4) beats (1, 2, 1)": "does not hold",
+        "a fourth rate of 24 does not help": "cannot be told",  # They are equal.
+        "image pooling helps": "cannot be told",  # It was not run.
+    }
+
+
+def test_margins_are_differences_of_differences(tmp_path):
+    rights = enumerate((0.3, 0.5, 0.6, 0.65), start=4)
+    blocks = {f"resnet101_block{number}": right for number, right in rights}
+    said = verdicts(tmp_path, "table2", **blocks)
+    assert said["margins shrink as blocks are added"] == "holds"
+    said = verdicts(tmp_path, "table2", resnet101_block7=0.9)
+    assert said["margins shrink as blocks are added"] == "does not hold"
+
+
+def test_every_claim_is_of_rows_that_are_there_and_holds_in_the_paper():
+    for table, claims in CLAIMS.items():
+        papers = {row: value.paper_miou for row, value in tables.TABLES[table].ROWS.items()}
+        for claim in claims:
+            for terms in claim.sums:
+                assert sum(n * papers[row] for row, n in terms.items()) > 0, (table, claim.text)
+
+
+def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
+    for scale in ("shapes", "paper"):
+        add_run(tmp_path, "table5/mg111", 0.6, scale=scale)
+        result = collect("table5", scale, tmp_path)
+        row = dict(zip(columns(scale), cells("mg111", result["rows"]["mg111"], scale), strict=True))
+        assert row["paper"] == "75.36"
+        if scale == "paper":
+            assert row["difference"] == f"{100 * result['rows']['mg111']['miou'] - 75.36:+.2f}"
+            assert row["ours"] == f"{100 * result['rows']['mg111']['miou']:.2f}"
+        else:
+            assert row["difference"] == "-" and "ours" not in row and "ours, `shapes`" in row
+
+
+def test_the_readme_is_made_anew_between_its_markers(tmp_path):
+    add_run(tmp_path, "table5/mg111", 0.6)
+    result = collect("table5", "shapes", tmp_path)
+    part = markdown([result])
+    assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
+    assert "- image pooling helps: **cannot be told**" in part
+    readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
+    once = between_markers(readme, part)
+    assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")
+    assert between_markers(once, part) == once
+    with pytest.raises(ValueError, match="README.md should hold these lines"):
+        between_markers("# Title\n", part)
+
+
+def test_the_page_needs_no_other_file(tmp_path):
+    for row, right in (("os8", 0.6), ("os16", 0.5), ("os256", 0.2)):
+        add_run(tmp_path, f"table1/{row}", right)
+    add_run(tmp_path, "table5/mg111", 0.6)
+    results = [collect(table, "shapes", tmp_path) for table in ("table1", "table5")]
+    write_report_page(tmp_path / "report.html", results)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<img ") == 2 and "Table 1, scale shapes" in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_the_readme_of_this_repository_is_what_its_results_say():
+    """Nobody typed a number."""
+    root = pathlib.Path(report.ROOT)
+    readme = (root / "README.md").read_text()
+    assert between_markers(readme, markdown(report.read_results())) == readme
