@@ -6,7 +6,7 @@ r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix 
                                                                 the last row of Table 4 and 6
     python eval.py --run=runs/shapes/base --masks=masks         each prediction too, as a PNG
     python eval.py --run=runs/base --split=test --submission=results.tgz
-                                                                what VOC's server takes
+                                                                a test server's file; .zip for Cityscapes
 
 It writes into the run's folder a JSON (scores and the protocol they belong to), an npz (the pixel
 counts of each image, for experiments/compare.py), and a page to look at: eval.json, .npz and .html,
@@ -38,7 +38,7 @@ SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run
 FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
 MASKS = flags.DEFINE_string("masks", None, "A folder in which to leave predictions as ID.png.")
 SUBMISSION = flags.DEFINE_string(
-    "submission", None, "Writes predictions for VOC's server to this .tgz; nothing is scored."
+    "submission", None, "Writes this file for a test server (VOC: .tgz, Cityscapes: .zip) alone."
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 

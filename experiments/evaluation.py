@@ -11,15 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL, VOC_IDS_SHA256, ids_sha256
+from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_bytes, write_json
 from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
 from data.progress import track
+from experiments import cityscapes_submission, voc_submission
 from experiments.gallery import chosen, write_gallery
 from experiments.runs import build_model, code_version
 from experiments.scores import protocol_hash, scores, write_counts
-from experiments.voc_submission import write_submission
 from model.deeplabv3 import corners_of
 from model.evaluate import evaluate
 from model.inference import (
@@ -32,6 +32,10 @@ from model.inference import (
 from model.resnet import BACKBONES
 
 EVALUATOR_VERSION = 2  # One more where the same weights and images would score otherwise.
+SUBMISSIONS = {  # What a test server takes, by data set, and what writes it.
+    "voc2012": (".tgz", voc_submission.write_submission),
+    "cityscapes": (".zip", cityscapes_submission.write_submission),
+}
 NUM_PICTURED = 6  # Images in the picture, spread over the split.
 
 
@@ -192,38 +196,46 @@ class Evaluation:
         return pictures
 
     def submit(self, file: pathlib.Path) -> None:
-        """Predicts all images of VOC's test -> a .tgz for its server; no label is looked at.
+        """Predicts all images of a test split -> the file for its server; no label is looked at.
 
         Raises ValueError for another data set or split, and where the folder is not there.
         """
         if file.is_dir() or not file.parent.is_dir():
             raise ValueError(f"{file} cannot be written: it is a folder, or is in none.")
-        if self.builder.name != "voc2012" or self.split != "test":
+        name = self.builder.name
+        if name not in SUBMISSIONS or self.split != "test":
             raise ValueError(
-                f"VOC's server takes test of voc2012, not {self.split} of {self.builder.name}. "
-                "--masks writes predictions of any."
+                f"There are servers for test of {' and '.join(SUBMISSIONS)}, not for {self.split} "
+                f"of {name}. --masks writes predictions of any."
             )
         if self.num_images != self.official_images:
             raise ValueError(
-                f"VOC's server takes all {self.official_images} images of test; here are "
+                f"The server takes all {self.official_images} images of test; here are "
                 f"{self.num_images}."
             )
+        suffix, write = SUBMISSIONS[name]
+        if file.suffix != suffix:
+            raise ValueError(f"The server of {name} takes a {suffix}, not {file.name}.")
         sizes = {}
+        write(file, self._named(sizes), sizes)
 
-        def named():
-            for example, prediction in track(
-                self.predictions(), f"predicting {self.split}", self.num_images
-            ):
-                name = example["id"].decode()
-                sizes[name] = example["image"].shape[:2]
-                yield name, prediction
-            if ids_sha256(sizes) != VOC_IDS_SHA256["test"]:
-                raise ValueError(
-                    f"The {len(sizes)} images that were predicted are not VOC's test. Build "
-                    "voc2012 again."
-                )
+    def _named(self, sizes):
+        """(id, [H, W] class ids) of each image; sizes are filled with theirs.
 
-        write_submission(file, named(), sizes)
+        Raises ValueError at the end where the ids are not the official ones.
+        """
+        for example, prediction in track(
+            self.predictions(), f"predicting {self.split}", self.num_images
+        ):
+            name = example["id"].decode()
+            sizes[name] = example["image"].shape[:2]
+            yield name, prediction
+        official = getattr(self.builder, "SPLIT_IDS_SHA256", {}).get(self.split)
+        if len(sizes) != self.num_images or official not in (None, ids_sha256(sizes)):
+            raise ValueError(
+                f"The {len(sizes)} images that were predicted are not the official ones of "
+                f"{self.split}. Build {self.builder.name} again."
+            )
 
     def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
         """Writes NAME.json, NAME.npz (the counts) and NAME.html, a page to look at."""

@@ -174,7 +174,7 @@ def why_missing(name: str, scale: str, runs: pathlib.Path) -> str:
     folder = folder_of(runs, row.run or name, scale, 0)
     if (folder / "failure.json").exists():
         return f"failed: {json.loads((folder / 'failure.json').read_text())['said'][:200]}"
-    if (folder / "submission.tgz").exists():
+    if any(folder.glob("submission.*")):
         return "predicted: only the server has the labels"
     if row.devices > 1:
         return f"not run: it takes {row.devices} devices"

@@ -106,7 +106,8 @@ def evaluation_of(
         "--flip" if how["flip"] else "--noflip",
     ]
     if how["split"] == "test":
-        return "submission.tgz", flags
+        suffix = "zip" if config.eval_data.dataset == "cityscapes" else "tgz"
+        return f"submission.{suffix}", flags
     return f"{result_name(how, inference_of(trained))}.json", flags
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.classes import VOC_CLASS_NAMES, VOC_IDS_SHA256, ids_sha256
+from data.classes import VOC_CLASS_NAMES, ids_sha256
 from data.pipeline import eval_examples
 from experiments import base
 from experiments.evaluation import Evaluation
@@ -123,27 +123,30 @@ def test_a_run_of_other_classes_is_not_scored(shapes_dir):
         evaluation.check_class_names(evaluation.class_names[:-1])
 
 
-def test_the_servers_file_is_of_all_of_vocs_test(shapes_dir, tmp_path, monkeypatch):
+def test_the_servers_file_is_of_all_of_the_test_split(shapes_dir, tmp_path):
     evaluation = evaluation_at(16, shapes_dir)
-    with pytest.raises(ValueError, match="takes test of voc2012, not val of shapes"):
+    with pytest.raises(ValueError, match="test of voc2012 and cityscapes, not for val of shapes"):
         evaluation.submit(tmp_path / "x.tgz")
     evaluation.builder.name, evaluation.split = "voc2012", "test"
     evaluation.official_images = 6
     with pytest.raises(ValueError, match="takes all 6 images of test; here are 5"):
         evaluation.submit(tmp_path / "x.tgz")
     evaluation.official_images = 5
+    with pytest.raises(ValueError, match="takes a .tgz, not x.zip"):
+        evaluation.submit(tmp_path / "x.zip")
     evaluation.predictions = lambda: evaluated
     evaluated = list(evaluation_at(16, shapes_dir).predictions())
-    with pytest.raises(ValueError, match="The 5 images that were predicted are not VOC's test"):
+    evaluation.builder.SPLIT_IDS_SHA256 = {"test": "another"}
+    with pytest.raises(ValueError, match="The 5 images .* are not the official ones of test"):
         evaluation.submit(tmp_path / "x.tgz")
     assert not list(tmp_path.iterdir())
     ids = [example["id"].decode() for example, _ in evaluated]
-    monkeypatch.setitem(VOC_IDS_SHA256, "test", ids_sha256(ids))
+    evaluation.builder.SPLIT_IDS_SHA256 = {"test": ids_sha256(ids)}
     evaluation.submit(tmp_path / "x.tgz")
     with tarfile.open(tmp_path / "x.tgz") as tar:
         assert sorted(tar.getnames()) == [f"{FOLDER}/{name}.png" for name in sorted(ids)]
     evaluated.pop()
-    with pytest.raises(ValueError, match="The 4 images that were predicted"):
+    with pytest.raises(ValueError, match="The 4 images"):
         evaluation.submit(tmp_path / "y.tgz")
 
 
