@@ -265,21 +265,37 @@ def claim_line(claim: Mapping[str, Any]) -> str:
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """What the JSONs hold -> the README's part between the markers."""
-    parts = []
-    for result in results:
-        number, scale = result["table"].removeprefix("table"), result["scale"]
-        commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
-        lines = [columns(scale), ["---"] * len(columns(scale))]
-        lines += [cells(name, row, scale) for name, row in result["rows"].items()]
-        parts += [
-            f"**Table {number}**, scale `{scale}`, {result['shared_protocol']['dataset']} "
-            f"{result['shared_protocol']['split']}, commit {', '.join(sorted(map(str, commits)))} "
-            f"([json](experiments/results/{scale}_{result['table']}.json))",
-            "\n".join(f"| {' | '.join(line)} |" for line in lines),
-            "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
-        ]
+    """What the JSONs hold -> the README's part between the markers.
+
+    Tables of whose rows fewer than half have a number are a line at the end.
+    """
+    counts = [sum("miou" in row for row in result["rows"].values()) for result in results]
+    parts, sparse = [], []
+    for result, count in zip(results, counts, strict=True):
+        if 2 * count >= len(result["rows"]):
+            parts += table_in_markdown(result)
+        else:
+            number = result["table"].removeprefix("table")
+            file = f"experiments/results/{result['scale']}_{result['table']}.json"
+            sparse.append(f"[{number}]({file}) ({count} of {len(result['rows'])} rows)")
+    if sparse:
+        parts.append(f"Of these tables little has been run yet: {', '.join(sparse)}.")
     return "\n\n".join(part for part in parts if part)
+
+
+def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
+    """What a table's JSON holds -> its title, table and claims in Markdown."""
+    number, scale = result["table"].removeprefix("table"), result["scale"]
+    commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
+    lines = [columns(scale), ["---"] * len(columns(scale))]
+    lines += [cells(name, row, scale) for name, row in result["rows"].items()]
+    return [
+        f"**Table {number}**, scale `{scale}`, {result['shared_protocol']['dataset']} "
+        f"{result['shared_protocol']['split']}, commit {', '.join(sorted(map(str, commits)))} "
+        f"([json](experiments/results/{scale}_{result['table']}.json))",
+        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
+    ]
 
 
 def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -288,7 +304,7 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
     for result in results:
         scale = result["scale"]
         lines = [cells(name, row, scale) for name, row in result["rows"].items()]
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in columns(scale))
+        head = "".join(f"<th>{html.escape(cell.replace('`', ''))}</th>" for cell in columns(scale))
         body = "".join(
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>"
             for line in lines

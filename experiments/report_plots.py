@@ -4,65 +4,43 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.figure
+import numpy as np
 
 from data.pictures import figure_png
 
 
 def plot(result: Mapping[str, Any]) -> bytes:
     """What a table's JSON holds -> a PNG: Table 1 as a curve, others as bars, with intervals."""
-    figure = matplotlib.figure.Figure(figsize=(9, 3.6), layout="constrained")
-    papers, ours = figure.subplots(1, 2)
     rows = result["rows"]
-    if result["table"] == "table1":
-        draw = _curve
-    else:
-        draw = _bars
-        figure.set_size_inches(9, 1.2 + 0.28 * len(rows))
-    draw(papers, {name: row["paper"] for name, row in rows.items()}, {}, "grey")
-    draw(
-        ours,
-        {name: 100 * row["miou"] for name, row in rows.items() if "miou" in row},
-        {
-            name: [100 * bound for bound in row["image_interval"]]
-            for name, row in rows.items()
-            if "miou" in row
-        },
-        "tab:blue",
+    is_curve = result["table"] == "table1"
+    figure = matplotlib.figure.Figure(
+        figsize=(9, 3.6 if is_curve else 1.2 + 0.28 * len(rows)), layout="constrained"
     )
+    papers, ours = figure.subplots(1, 2, sharey=not is_curve)
+    draw = _curve if is_curve else _bars
+    draw(papers, list(rows), [row["paper"] for row in rows.values()], None, "grey")
+    mious = np.array([100 * row.get("miou", np.nan) for row in rows.values()])
+    nothing = [np.nan, np.nan]
+    bounds = 100 * np.array([row.get("image_interval", nothing) for row in rows.values()])
+    errors = np.stack([mious - bounds[:, 0], bounds[:, 1] - mious])
+    draw(ours, list(rows), mious, errors, "tab:blue")
     papers.set_title("the paper")
     ours.set_title(f"ours, scale {result['scale']} (95 % over images)")
     return figure_png(figure)
 
 
-def _errors(values, intervals):
-    """Distances down and up from values to the bounds of their intervals, for matplotlib."""
-    if not intervals:
-        return None
-    pairs = [
-        (values[name] - intervals[name][0], intervals[name][1] - values[name]) for name in values
-    ]
-    return [list(side) for side in zip(*pairs, strict=True)]
-
-
-def _curve(axes, values, intervals, colour):
-    strides = [int(name.removeprefix("os")) for name in values]
-    axes.errorbar(
-        strides,
-        list(values.values()),
-        _errors(values, intervals),
-        color=colour,
-        marker="o",
-        capsize=3,
-    )
+def _curve(axes, names, values, errors, colour):
+    strides = [int(name.removeprefix("os")) for name in names]
+    axes.errorbar(strides, values, errors, color=colour, marker="o", capsize=3)
     axes.set_xscale("log", base=2)
     axes.set_xticks(strides, strides)
     axes.set(xlabel="output stride", ylabel="mIoU, %")
 
 
-def _bars(axes, values, intervals, colour):
-    errors = _errors(values, intervals)
-    axes.barh(list(values), list(values.values()), xerr=errors, color=colour, capsize=3)
-    lows = [bound[0] for bound in intervals.values()] or list(values.values())
-    axes.set_xlim(left=max(0, min(lows) - 5) if lows else 0)  # Differences are what is looked for.
-    axes.invert_yaxis()
+def _bars(axes, names, values, errors, colour):
+    axes.barh(names, values, xerr=errors, color=colour, capsize=3)
+    # Differences are what is looked for.
+    axes.set_xlim(max(0, np.nanmin(values) - 5), min(100, np.nanmax(values) + 5))
+    if not axes.yaxis_inverted():  # The two share it.
+        axes.invert_yaxis()
     axes.set(xlabel="mIoU, %")

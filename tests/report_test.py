@@ -188,6 +188,10 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
 
 def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6)
+    sparse = collect("table5", "shapes", tmp_path)
+    assert markdown([sparse]).endswith("[5](experiments/results/shapes_table5.json) (1 of 5 rows).")
+    for row in ("mg121", "mg124"):
+        add_run(tmp_path, f"table5/{row}", 0.6)
     result = collect("table5", "shapes", tmp_path)
     part = markdown([result])
     assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
