@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
-from model.layers import AtrousConv2D
+from model.layers import AtrousConv2D, ResizeBilinear
 
 
 def folded(model: keras.Model) -> keras.Model:
@@ -12,7 +12,8 @@ def folded(model: keras.Model) -> keras.Model:
 
     A convolution followed by batch norm becomes one with a bias: kernel gamma / deviation,
     beta - mean gamma / deviation, where deviation = sqrt(variance + epsilon). Whatever else has
-    weights has the same. Ours; the algebra is everybody's.
+    weights has the same. The one pixel of ASPP's image-level features is spread without a resize.
+    Ours; the algebra is everybody's.
     """
     new = keras.models.clone_model(model, clone_function=_with_bias, call_function=_call)
     for layer in new.layers:
@@ -47,4 +48,7 @@ def _call(layer, *arguments, **keywords):
     """Calls a layer; what has no part in inference hands on its input."""
     if isinstance(layer, layers.BatchNormalization | layers.Dropout):
         return arguments[0]
+    if isinstance(layer, ResizeBilinear) and arguments[0].shape[1:3] == (1, 1):
+        pixel, like = arguments
+        return pixel + ops.zeros_like(like[:, :, :, :1])
     return layer(*arguments, **keywords)
