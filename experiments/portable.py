@@ -80,11 +80,9 @@ def pad_explicitly(model: Any) -> None:
 
     for node in model.graph.node:
         attributes = {attribute.name: attribute for attribute in node.attribute}
-        if (
-            node.op_type == "Conv"
-            and getattr(attributes.get("auto_pad"), "s", b"") == b"SAME_UPPER"
-        ):
-            sides = zip(attributes["kernel_shape"].ints, attributes["dilations"].ints, strict=True)
-            pads = [size // 2 * rate for size, rate in sides]
-            node.attribute.remove(attributes["auto_pad"])
-            node.attribute.append(onnx.helper.make_attribute("pads", pads + pads))
+        if "auto_pad" not in attributes or attributes["auto_pad"].s != b"SAME_UPPER":
+            continue
+        sides = zip(attributes["kernel_shape"].ints, attributes["dilations"].ints, strict=True)
+        pads = [size // 2 * rate for size, rate in sides]
+        node.attribute.remove(attributes["auto_pad"])
+        node.attribute.append(onnx.helper.make_attribute("pads", pads + pads))
