@@ -6,7 +6,9 @@ which 1.17 on takes numpy 2 and TensorFlow 2.21. Keras's model.export(format="on
 but takes a Keras model, which has neither padding nor argmax.
 """
 
+import hashlib
 import pathlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +22,7 @@ RESIZE = {"aligned": {"align_corners": True}, "half_pixel": {"half_pixel_centers
 
 
 def resize_natively(x: tf.Tensor, size: tuple, *, corners: str) -> tf.Tensor:
-    """resize_bilinear by the one operation that these runtimes have for it, in integers too."""
+    """resize_bilinear by the one operation that LiteRT has for it, in integers too."""
     return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), **RESIZE[corners])
 
 
@@ -67,6 +69,7 @@ def write_onnx(
     function = tf.function(segment, input_signature=[spec])
     model, _ = tf2onnx.convert.from_function(function, [spec], opset=OPSET)
     pad_explicitly(model)
+    name_by_content(model)
     write_bytes(file, model.SerializeToString(deterministic=True))
 
 
@@ -86,3 +89,57 @@ def pad_explicitly(model: Any) -> None:
         pads = [size // 2 * rate for size, rate in sides]
         node.attribute.remove(attributes["auto_pad"])
         node.attribute.append(onnx.helper.make_attribute("pads", pads + pads))
+
+
+def name_by_content(model: Any) -> None:
+    """Names and orders all of an ONNX model by what it computes; what is there twice is merged.
+
+    tf2onnx numbers and orders as its sets come, otherwise in each process.
+    """
+    graph = model.graph
+    images, class_ids = graph.input[0], graph.output[0]
+    content = {"": b"", images.name: b"images"}  # Of each tensor, by its old name.
+    constants, nodes, depth = {}, {}, defaultdict(int)
+    for constant in graph.initializer:
+        name, constant.name = constant.name, ""
+        content[name] = _digest(constant.SerializeToString(deterministic=True))
+        constants[content[name]] = constant
+    for node in graph.node:  # In an order in which inputs come before their use.
+        texts = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
+        inputs = [content[name] for name in node.input]
+        key = _digest(node.op_type.encode(), *texts, b"of", *inputs)
+        nodes[key] = node
+        for i, name in enumerate(node.output):
+            content[name] = key if i == 0 else _digest(key, bytes([i]))
+            depth[content[name]] = 1 + max((depth[value] for value in inputs), default=0)
+    names = {b"": "", b"images": "images"}
+    names |= {key: f"constant{i}" for i, key in enumerate(sorted(constants))}
+    ordered = sorted(nodes, key=lambda key: (depth[key], key))
+    for i, key in enumerate(ordered):
+        nodes[key].name = f"{nodes[key].op_type}{i}"
+        names |= {content[out]: f"{nodes[key].name}:{j}" for j, out in enumerate(nodes[key].output)}
+    names[content[class_ids.name]] = "class_ids"
+    for key, constant in constants.items():
+        constant.name = names[key]
+    for node in nodes.values():
+        node.input[:] = [names[content[name]] for name in node.input]
+        node.output[:] = [names[content[name]] for name in node.output]
+    _replace(graph.initializer, [constants[key] for key in sorted(constants)])
+    _replace(graph.node, [nodes[key] for key in ordered])
+    del graph.value_info[:]
+    class_ids.name = "class_ids"
+    for tensor in (images, class_ids):
+        for letter, side in zip("BHW", tensor.type.tensor_type.shape.dim, strict=False):
+            if side.dim_param:
+                side.dim_param = letter
+
+
+def _digest(*parts):
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+
+def _replace(repeated, values):
+    """Puts values into a field of a protocol buffer in place of what is there."""
+    kept = [type(value).FromString(value.SerializeToString()) for value in values]
+    del repeated[:]
+    repeated.extend(kept)
