@@ -59,8 +59,8 @@ class Exporter:
             evaluation = Evaluation(self.config, **how, data_dir=self.data_dir)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"The gate needs images. Name where they are with --data_dir, or do without a gate, "
-                f"with --gate_images=0. {error}"
+                "The gate needs images: name where they are with --data_dir, or do without it with "
+                f"--gate_images=0. {error}"
             ) from error
         evaluation.check_class_names(self.data["class_names"])
         load_weights(evaluation.model, self.run)

@@ -127,6 +127,7 @@ def name_by_content(model: Any) -> None:
     _replace(graph.initializer, [constants[key] for key in sorted(constants)])
     _replace(graph.node, [nodes[key] for key in ordered])
     del graph.value_info[:]
+    graph.doc_string = ""  # It names the traced function, by a number.
     class_ids.name = "class_ids"
     for tensor in (images, class_ids):
         for letter, side in zip("BHW", tensor.type.tensor_type.shape.dim, strict=False):

@@ -164,9 +164,15 @@ def decode(file: tf.Tensor) -> tf.Tensor:
     """A JPEG or PNG -> [H, W, 3] uint8 RGB, on white where it is transparent."""
 
     def from_png():
-        picture = tf.cast(tf.io.decode_png(file, channels=4), tf.float32)
-        alpha = picture[:, :, 3:] / 255
-        return tf.cast(tf.round(alpha * picture[:, :, :3] + 255 * (1 - alpha)), tf.uint8)
+        picture = tf.io.decode_png(file, channels=4)
+        # Where there is no alpha TensorFlow sets it to the largest number of the file's depth in
+        # bits, a byte of the header: 15 of 255 for a palette of 16 colours.
+        depth = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 24, 1), tf.uint8)[0], tf.int32)
+        opaque = tf.cast(2 ** tf.minimum(depth, 8) - 1, tf.uint8)
+        alpha = tf.cast(picture[:, :, 3:], tf.float32) / 255
+        alpha = tf.where(tf.reduce_all(picture[:, :, 3] == opaque), 1.0, alpha)
+        colours = tf.cast(picture[:, :, :3], tf.float32)
+        return tf.cast(tf.round(alpha * colours + 255 * (1 - alpha)), tf.uint8)
 
     return tf.cond(tf.io.is_jpeg(file), lambda: tf.io.decode_jpeg(file, channels=3), from_png)
 

