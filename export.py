@@ -76,9 +76,9 @@ def main(_) -> None:
     run = as_run(RUN.value)
     inference, size = asked_inference(read_config(run)), asked_size()
     read_data(run)
-    check_formats(FORMAT.value, fixed_size=size is not None)
     if not FORMAT.value or (OUTPUT.value and len(FORMAT.value) > 1):
         raise ValueError("Name a --format; with --output one alone.")
+    check_formats(FORMAT.value, fixed_size=size is not None)
     folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in FORMAT.value}
     for name, folder in folders.items():
         check_replaceable(folder, gate.FORMATS[name])

@@ -344,6 +344,15 @@ def test_images_of_a_fixed_size_are_cut_and_filled():
     assert gate.fitted(picture, None, 0) is picture
 
 
+def test_without_images_for_the_gate_it_is_said_what_to_do(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["eval_data"]["dataset"] = "voc2012"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileNotFoundError, match="--data_dir, or do without it with --gate_images"):
+        Exporter(tmp_path / "run", inference=INFERENCE, gate_images=1, data_dir=str(tmp_path))
+
+
 def test_a_missing_library_is_named_with_its_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     for name, said in {"onnx": "tf2onnx", "litert_int8": "ai-edge-litert"}.items():
