@@ -147,13 +147,14 @@ class Exporter:
         figures = gate.compare(ids, seconds, self.checkpoint, self.data["num_classes"])
         figures["limits"] = {"differing": kind.differing, "miou": kind.miou}
         if not gate.passes(figures, kind):
-            shares = f"{100 * figures['differing']:.4f} % of pixels differ"
             miou = figures["miou"]
+            limits = [f"{100 * kind.differing:g} % of pixels"] * (kind.differing < 1)
+            limits += [f"{100 * kind.miou:g} mIoU points"] * (kind.miou < 1)
             raise ValueError(
-                f"{name} is not what the checkpoint is: {shares}, mIoU is "
-                f"{100 * miou['export']:.2f} % beside {100 * miou['checkpoint']:.2f} %; at most "
-                f"{100 * kind.differing:g} % and {100 * kind.miou:g} points are allowed. Nothing "
-                "was written."
+                f"{name} is not what the checkpoint is: {100 * figures['differing']:.4f} % of "
+                f"pixels differ, mIoU is {100 * miou['export']:.2f} % beside "
+                f"{100 * miou['checkpoint']:.2f} %; at most {' and '.join(limits)} are allowed. "
+                "Nothing was written."
             )
         return figures
 

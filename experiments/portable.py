@@ -2,8 +2,8 @@
 
 LiteRT: TensorFlow's own converter, the one that takes a TensorFlow function with sides known only
 at run time; ai-edge-litert, where the interpreter is kept now, runs what it writes. ONNX: tf2onnx,
-which 1.17 on takes numpy 2 and TensorFlow 2.21. Keras's model.export(format="onnx") calls it too,
-but takes a Keras model, which has neither padding nor argmax.
+whose 1.17 works with numpy 2.4 and TensorFlow 2.21. Keras's model.export(format="onnx") calls it
+too, but takes a Keras model, which has neither padding nor argmax.
 """
 
 import hashlib
