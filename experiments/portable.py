@@ -94,7 +94,8 @@ def pad_explicitly(model: Any) -> None:
 def name_by_content(model: Any) -> None:
     """Names and orders all of an ONNX model by what it computes; what is there twice is merged.
 
-    tf2onnx numbers and orders as its sets come, otherwise in each process.
+    tf2onnx numbers and orders as its sets come, otherwise each time. Of a fixed size it also folds
+    constants in one of several ways, which stays so.
     """
     graph = model.graph
     images, class_ids = graph.input[0], graph.output[0]
