@@ -26,7 +26,7 @@ from absl import flags
 from experiments.evaluation import Evaluation
 from experiments.imported import as_run
 from experiments.runs import load_weights, read_config, read_data
-from experiments.scores import inference_of, report, result_name
+from experiments.scores import as_scales, inference_of, report, result_name
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string(
@@ -73,14 +73,6 @@ def main(_) -> None:
     evaluation.write(run, name, result)
     print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in how.items())}")
     print(f"-> {run / name}.json, .npz and .html")
-
-
-def as_scales(texts: list[str]) -> tuple[float, ...]:
-    """Scales as texts -> their values, the lowest first. Raises ValueError for no numbers."""
-    try:
-        return tuple(sorted(map(float, texts)))
-    except ValueError as error:
-        raise ValueError(f"--scales={','.join(texts)}: {error}.") from error
 
 
 if __name__ == "__main__":

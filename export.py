@@ -1,12 +1,20 @@
-r"""Writes a run as a SavedModel: uint8 images of any size in, class ids out.
+r"""Writes a run in formats for use elsewhere, once each is seen to do what the run does.
 
     python export.py --run=runs/shapes/base
-    python export.py --run=runs/shapes/base --output_stride=8 --output=somewhere/else
+    python export.py --run=runs/base --output_stride=8 --scales=0.75,1,1.25 --flip
+    python export.py --run=runs/base --format=saved_model_bfloat16,litert_int8,onnx
+    python export.py --run=runs/base --format=litert_float16 --size=513,513
 
-The SavedModel needs TensorFlow alone, none of this project:
+Formats: saved_model, saved_model_bfloat16, litert_float32, litert_float16, litert_int8, onnx; each
+becomes RUN/FORMAT, with data.json, model_card.md and gate.json. uint8 images go in, class ids come
+out; it needs its own runtime alone, none of this project:
 
     segment = tf.saved_model.load("runs/shapes/base/saved_model")
     class_ids = segment(images)  # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
+
+The gate runs each, in a process of its own, on images of the run's evaluation and compares with the
+checkpoint. Where more differs than the format may, or it does not run, nothing of it is left, and
+the exit code is 1.
 """
 
 import os
@@ -16,98 +24,79 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pathlib
-import shutil
-import tempfile
+from typing import Any
 
-import keras
-import numpy as np
-import tensorflow as tf
+import ml_collections
 from absl import flags
 
-from data.files import write_json
-from experiments.evaluation import predictor
+from experiments import gate
+from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
 from experiments.imported import as_run
-from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
-from experiments.terminal import run_program
+from experiments.runs import read_config, read_data
+from experiments.scores import as_scales, inference_of
+from experiments.terminal import run_program, table
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True
 )
+FORMAT = flags.DEFINE_list("format", "saved_model", f"Of {', '.join(gate.FORMATS)}.")
+OUTPUT = flags.DEFINE_string("output", None, "The folder of one format; RUN/FORMAT if not given.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
-OUTPUT = flags.DEFINE_string(
-    "output", None, "The SavedModel's folder; RUN/saved_model if not given."
-)
-
-CHECKED_SIZES = ((75, 50), (1, 129))  # Pixels; one that padding changes, and a thin one.
-
-
-class Segmenter(tf.Module):
-    """[B, H, W, 3] uint8 RGB images -> [B, H, W] uint8 class ids, at any size.
-
-    data_file: goes along as an asset: the run's data.json, which names the classes, and the
-    margin that pieces of a large photo need.
-    """
-
-    def __init__(
-        self, model: keras.Model, *, backbone: str, output_stride: int, data_file: pathlib.Path
-    ):
-        super().__init__()
-        self.data = tf.saved_model.Asset(str(data_file))
-        self.model = model  # So that its variables are saved.
-        self.__call__ = predictor(model, backbone=backbone, output_stride=output_stride)
-
-        @tf.function(input_signature=self.__call__.input_signature)
-        def serve(images):
-            return {"class_ids": self.__call__(images)}
-
-        self.serve = serve
+SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
+FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
+SIZE = flags.DEFINE_list("size", None, "H,W of all images, in LiteRT and ONNX: faster. Or any.")
+GATE_IMAGES = flags.DEFINE_integer("gate_images", 16, "0: no gate, for who lacks the data set.", 0)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 
 
-def export(segmenter: Segmenter, folder: pathlib.Path) -> None:
-    """Writes a SavedModel into folder, in place of one that is there, once it is seen to agree.
+def asked_size() -> tuple[int, int] | None:
+    """--size as (H, W), None where it is not given. Raises ValueError where it is no size."""
+    if SIZE.value is None:
+        return None
+    if len(SIZE.value) != 2 or not all(side.isdecimal() and int(side) for side in SIZE.value):
+        raise ValueError(f"--size={','.join(SIZE.value)} is no H,W in pixels, as in 513,513.")
+    return int(SIZE.value[0]), int(SIZE.value[1])
 
-    Raises ValueError, and leaves folder as it was, where it would be overwritten and is no
-    SavedModel, or where what was written does not give the same class ids.
-    """
-    if folder.exists() and not (folder / "saved_model.pb").exists():
-        raise ValueError(f"{folder} is there and is no SavedModel; choose another --output.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}_") as beside:
-        written = pathlib.Path(beside) / "new"
-        tf.saved_model.save(
-            segmenter, str(written), signatures={"serving_default": segmenter.serve}
-        )
-        loaded = tf.saved_model.load(str(written))
-        for size in CHECKED_SIZES:
-            images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-            if not np.array_equal(loaded(images), segmenter.__call__(images)):
-                raise ValueError("The SavedModel gives other class ids than the model: no export.")
-        if folder.exists():
-            shutil.move(folder, pathlib.Path(beside) / "old")
-        written.rename(folder)
+
+def asked_inference(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The run's own inference, but for what the flags say. Raises ValueError for no scales."""
+    own = inference_of(config)
+    asked = {
+        "output_stride": OUTPUT_STRIDE.value,
+        "scales": None if SCALES.value is None else as_scales(SCALES.value),
+        "flip": FLIP.value,
+    }
+    return {name: own[name] if value is None else value for name, value in asked.items()}
 
 
 def main(_) -> None:
     run = as_run(RUN.value)
-    config = read_config(run)
-    data = read_data(run)
-    output_stride = OUTPUT_STRIDE.value
-    if output_stride is None:
-        output_stride = config.eval.output_stride
-    model = build_model(config, output_stride=output_stride)
-    step = load_weights(model, run)
-    folder = pathlib.Path(OUTPUT.value or run / "saved_model")
-    with tempfile.TemporaryDirectory() as beside:
-        data_file = pathlib.Path(beside) / "data.json"
-        write_json(data_file, {**data, "margin": margin_of(config, output_stride)})
-        segmenter = Segmenter(
-            model,
-            backbone=config.model.backbone,
-            output_stride=output_stride,
-            data_file=data_file,
-        )
-        export(segmenter, folder)
-    print(f"{run}, step {step}, output_stride {output_stride} -> {folder}")
+    inference, size = asked_inference(read_config(run)), asked_size()
+    read_data(run)
+    if not FORMAT.value or (OUTPUT.value and len(FORMAT.value) > 1):
+        raise ValueError("Name a --format; with --output one alone.")
+    check_formats(FORMAT.value, fixed_size=size is not None)
+    folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in FORMAT.value}
+    for name, folder in folders.items():
+        check_replaceable(folder, gate.FORMATS[name])
+    exporter = Exporter(
+        run,
+        inference=inference,
+        size=size,
+        gate_images=GATE_IMAGES.value,
+        data_dir=DATA_DIR.value,
+    )
+    rows, failed = [], []
+    for name, folder in folders.items():
+        try:
+            rows.append(exporter.write(name, folder))
+            print(f"{run}, step {exporter.step} -> {folder}", flush=True)
+        except ValueError as error:
+            failed.append(str(error))
+    if rows:
+        print(table([HEADER, *rows]))
+    if failed:
+        raise ValueError("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,14 @@ def inference_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return {"split": config.eval_data.split, **config.eval, "scales": scales}
 
 
+def as_scales(texts: Sequence[str]) -> tuple[float, ...]:
+    """Scales as texts -> their values, the lowest first. Raises ValueError for no numbers."""
+    try:
+        return tuple(sorted(map(float, texts)))
+    except ValueError as error:
+        raise ValueError(f"--scales={','.join(texts)}: {error}.") from error
+
+
 def result_name(how: dict[str, Any], own: dict[str, Any]) -> str:
     """How a run is scored, and its config's own way -> the name of the files, without a suffix."""
     if how == own:

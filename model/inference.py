@@ -36,6 +36,7 @@ def class_probabilities(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     corners: str = "aligned",
+    resize: Callable[..., KerasTensor] = resize_bilinear,
 ) -> KerasTensor:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, C] probabilities, at any H and W.
 
@@ -43,6 +44,7 @@ def class_probabilities(
     plus 1, at each of the scales: there features lie exactly on pixels. The result is cut back. If
     flip, the model sees them mirrored too; the result is the mean of the probabilities.
     corners: the model's own (corners_of); with "half_pixel" sides are multiples without the 1.
+    resize: takes what resize_bilinear takes, where that is to be done by other operations.
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
@@ -57,8 +59,8 @@ def class_probabilities(
         x = padded
         if scale != 1:
             new_size = scaled_size(size, scale, corners=corners)
-            x = resize_bilinear(padded, new_size, corners=corners)
-        logits = resize_bilinear(to_logits(x, training=False), size, corners=corners)
+            x = resize(padded, new_size, corners=corners)
+        logits = resize(to_logits(x, training=False), size, corners=corners)
         total = total + ops.softmax(logits)
     probabilities = (total / len(scales))[:, :height, :width]
     if flip:
@@ -98,7 +100,9 @@ def pad_to_stride(
     Without the 1 where corners are "half_pixel".
     """
     one = EXTRA_PIXEL[corners]
-    margins = [(one - ops.shape(images)[axis]) % output_stride for axis in (1, 2)]
+    over = [(ops.shape(images)[axis] - one) % output_stride for axis in (1, 2)]
+    # Never of a negative number, whose remainder not every runtime takes alike.
+    margins = [(output_stride - side) % output_stride for side in over]
     margins = [(0, 0), (0, margins[0]), (0, margins[1]), (0, 0)]
     images = ops.cast(images, "float32")
     outside = 1 - ops.pad(ops.ones_like(images[:, :, :, :1]), margins)

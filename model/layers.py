@@ -76,6 +76,9 @@ class ResizeBilinear(layers.Layer):
     def compute_output_shape(self, x_shape, like_shape):
         return (*like_shape[:3], x_shape[3])
 
+    def get_config(self):
+        return {**super().get_config(), "corners": self.corners}
+
 
 def resize_bilinear(
     x: KerasTensor, size: tuple[int, int], *, corners: str = "aligned"

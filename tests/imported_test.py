@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import export
 import train
 from experiments.evaluation import predictor
+from experiments.exporter import Exporter
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
 from experiments.weights import open_weights
@@ -58,12 +58,9 @@ def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, c
     assert json.loads((run / "eval.json").read_text())["num_images"] == 5
     model = build_model(config)
     assert load_weights(model, run) == 2
-    how = {"backbone": config.model.backbone, "output_stride": 16}
-    segmenter = export.Segmenter(model, data_file=run / "data.json", **how)
-    export.export(segmenter, tmp_path / "exported")  # Which compares the two.
-    image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
-    segment = tf.saved_model.load(str(tmp_path / "exported"))
-    np.testing.assert_array_equal(segment(image), segmenter.__call__(image))
+    how = {"output_stride": 16, "scales": (1.0,), "flip": False}
+    exporter = Exporter(run, inference=how, gate_images=1, data_dir=str(shapes_dir))
+    exporter.write("saved_model", tmp_path / "exported")  # Which compares the two.
 
 
 def program(folder, name, *arguments):
@@ -73,7 +70,7 @@ def program(folder, name, *arguments):
 
 
 def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
-    done = program(tmp_path, "export.py", f"--run={checkpoint}")
+    done = program(tmp_path, "export.py", f"--run={checkpoint}", "--gate_images=0")
     assert done.returncode == 0, done.stderr
     assert "multi_grid (1, 2, 4), atrous_rates (6, 12, 18)" in done.stdout
     run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"

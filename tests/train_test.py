@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import export
 import train
 from data.build import build
 from data.folder import ClassesProposed
 from experiments import base, records
 from experiments.evaluation import Evaluation
+from experiments.exporter import Exporter
 from experiments.runs import build_model, load_weights, read_weights
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
@@ -260,13 +260,12 @@ def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
     train.train(config, run, str(tmp_path))
     result = json.loads((run / "eval.json").read_text())
     assert list(result["iou_per_class"]) == ["class_0", "class_1", "class_2"]
-    model = build_model(config)
-    segmenter = export.Segmenter(
-        model, backbone="resnet_tiny", output_stride=16, data_file=run / "data.json"
-    )
-    export.export(segmenter, tmp_path / "exported")
+    how = {"output_stride": 16, "scales": (1.0,), "flip": False}
+    exporter = Exporter(run, inference=how, gate_images=1, data_dir=str(tmp_path))
+    exporter.write("saved_model", tmp_path / "exported")
     loaded = tf.saved_model.load(str(tmp_path / "exported"))
     data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
     assert data["palette"] == [[0, 0, 0], [0, 0, 255], [255, 0, 0]]
-    assert data["dataset"] == "folder/pets/1.0.0" and data["audit"] is None
+    trained_on = data["provenance"]["trained_on"]
+    assert trained_on["dataset"] == "folder/pets/1.0.0" and trained_on["audit"] is None
     assert data["class_names"] == ["class_0", "class_1", "class_2"]

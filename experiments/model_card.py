@@ -1,0 +1,135 @@
+"""What goes with an export: data.json for programs, model_card.md for people."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from experiments.runs import code_version, margin_of, read_data
+from experiments.scores import inference_of, result_name
+from model.deeplabv3 import HEADS
+from model.resnet import BACKBONES
+
+HOW_TO_LOAD = {
+    "tensorflow": """import tensorflow as tf
+segment = tf.saved_model.load("FOLDER")
+class_ids = segment(images)  # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8""",
+    "litert": """from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path="FOLDER/model.tflite")
+index = interpreter.get_input_details()[0]["index"]
+interpreter.resize_tensor_input(index, images.shape)  # [B, H, W, 3] uint8 RGB
+interpreter.allocate_tensors()
+interpreter.set_tensor(index, images)
+interpreter.invoke()
+class_ids = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])""",
+    "onnxruntime": """import onnxruntime
+session = onnxruntime.InferenceSession("FOLDER/model.onnx")
+# [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
+(class_ids,) = session.run(None, {"images": images})""",
+}
+
+
+def describe(
+    run: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    *,
+    step: int,
+    inference: dict[str, Any],
+    size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """A run and how it is exported -> data.json: classes, colours, conventions, where it is from.
+
+    margin is that of margin_of, at the smallest scale. provenance.evaluation is what the run's own
+    evaluation of these weights in this way said, null where there is none.
+    """
+    backbone = BACKBONES[config.model.backbone]
+    data = read_data(run)
+    margin = margin_of(config, inference["output_stride"])
+    return {
+        "class_names": data["class_names"],
+        "palette": data["palette"],
+        "num_classes": len(data["class_names"]),
+        "margin": math.ceil(margin / min(1, *inference["scales"])),
+        "size": size,  # Of all images, [H, W]; null where any will do.
+        "pixels": {
+            "given": "uint8 RGB; all that follows is inside",
+            "mean": backbone.pixels.mean,
+            "deviation": backbone.pixels.deviation,
+            "bgr": backbone.pixels.bgr,
+        },
+        "corners": HEADS[config.model.head],
+        "inference": inference,
+        "provenance": {
+            "run": str(run),
+            "step": step,
+            "commit": code_version(),
+            "trained_on": {k: v for k, v in data.items() if k not in ("class_names", "palette")},
+            "config": json.loads(config.to_json()),
+            "evaluation": evaluation_of(run, config, step=step, inference=inference),
+        },
+    }
+
+
+def evaluation_of(
+    run: pathlib.Path, config: ml_collections.ConfigDict, *, step: int, inference: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The scores of a run's evaluation in this way, and their protocol, where they are of step."""
+    own = inference_of(config)
+    file = run / f"{result_name({**own, **inference}, own)}.json"
+    if not file.exists():
+        return None
+    result = json.loads(file.read_text())
+    kept = ("miou", "miou_interval", "iou_per_class", "num_images", "protocol")
+    return {name: result[name] for name in kept} if result["step"] == step else None
+
+
+def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> str:
+    """What describe gives, the format's name, and a line on the gate -> Markdown."""
+    provenance, inference = data["provenance"], data["inference"]
+    config, evaluation = provenance["config"], provenance["evaluation"]
+    sizes = "any size" if data["size"] is None else "{} x {}, high and wide".format(*data["size"])
+    mirrored = ", mirrored too" if inference["flip"] else ""
+    score = "No evaluation of these weights in this way is known."
+    if evaluation:
+        low, high = (100 * bound for bound in evaluation["miou_interval"])
+        score = (
+            f"mIoU {100 * evaluation['miou']:.2f} % (95 % interval over images {low:.2f} to "
+            f"{high:.2f}) on {evaluation['num_images']} images of "
+            f"{evaluation['protocol']['dataset']}, {evaluation['protocol']['split']}; protocol "
+            f"{evaluation['protocol']['hash']}. IoU of each class is in data.json."
+        )
+    trained = provenance["trained_on"]
+    source = trained.get("source", {}).get("path") or (
+        f"{trained.get('dataset', 'unknown data')}, {trained.get('split', '')}, "
+        f"{trained.get('num_images', '?')} images, {provenance['step']} steps"
+    )
+    return f"""# DeepLabv3, {config["model"]["backbone"]}: {name}
+
+Segments a photo: a class for each pixel. "Rethinking Atrous Convolution for Semantic Image
+Segmentation", Chen et al., 2017, arXiv:1706.05587.
+
+- **Input**: uint8 RGB, [B, H, W, 3], {sizes}. Normalising, padding and resizing are inside.
+- **Output**: uint8 class ids, [B, H, W], of {data["num_classes"]} classes:
+  {", ".join(data["class_names"])}.
+- **Inference**: output stride {inference["output_stride"]}, scales
+  {", ".join(f"{scale:g}" for scale in inference["scales"])}{mirrored}.
+- **Trained on**: {source}.
+- **Score**: {score}
+- **Gate**: {gated}
+- **From**: {provenance["run"]}, step {provenance["step"]}, commit {provenance["commit"]}. The whole
+  config is in data.json.
+
+```python
+{HOW_TO_LOAD[runtime]}
+```
+
+## Intended use and limits
+
+For photos like those it was trained on. It knows the classes above and no others: what belongs to
+none is called background, or the class that it looks like. Scores are of the data set named, and
+fall on other cameras, places and seasons; boundaries and thin parts are the least certain. It was
+not examined for differences between groups of people, and nothing that harms a person when a pixel
+is wrong should depend on it alone. EXIF tags are not looked at: turn photos first.
+"""

@@ -1,0 +1,73 @@
+"""Segments images with an exported artefact, in a process that knows nothing of this project.
+
+    python -I experiments/run_artefact.py RUNTIME ARTEFACT IMAGES.npz OUT.npz
+
+RUNTIME: a key of RUNTIMES. IMAGES: arrays [H, W, 3] uint8 by name. OUT: [H, W] class ids under the
+same names, and seconds [number of images] under the name "seconds": of the second time that each
+one was segmented, since a runtime prepares itself for a size that it sees for the first time.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def tensorflow(artefact):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(artefact)
+    serve = loaded.signatures["serving_default"]
+    return lambda images: serve(images=tf.constant(images))["class_ids"].numpy()
+
+
+def litert(artefact):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=artefact, num_threads=os.cpu_count())
+    given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def segment(images):
+        if list(interpreter.get_input_details()[0]["shape"]) != list(images.shape):
+            interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(wanted["index"])
+
+    return segment
+
+
+def onnxruntime(artefact):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def openvino(artefact):
+    from openvino import Core
+
+    model = Core().compile_model(artefact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: model(images)[0]
+
+
+RUNTIMES = {function.__name__: function for function in (tensorflow, litert, onnxruntime, openvino)}
+
+
+def main(runtime, artefact, images_file, out_file):
+    segment = RUNTIMES[runtime](artefact)
+    class_ids, seconds = {}, []
+    with np.load(images_file) as images:
+        for name, image in images.items():
+            segment(image[None])
+            start = time.perf_counter()
+            class_ids[name] = segment(image[None])[0]
+            seconds.append(time.perf_counter() - start)
+    np.savez(out_file, seconds=np.array(seconds), **class_ids)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,417 @@
+"""What is exported does what the model does and says what it is, or is not there."""
+
+import importlib.util
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data.photos import read_photo
+from experiments import exporter, gate, serving
+from experiments.base import make_config
+from experiments.evaluation import predictor
+from experiments.exporter import Exporter, check_formats
+from experiments.model_card import describe
+from experiments.runs import build_model, checkpoint_manager, open_run, weights_by_name, write_data
+from experiments.serving import MAX_PIXELS, decoded
+from model.inference import SCALES
+from tests.folded_test import with_random_statistics
+
+INFERENCE = {"output_stride": 16, "scales": (1.0,), "flip": False}
+SIZES = [(1, 1, 1), (1, 3, 7), (1, 500, 375), (1, 513, 513), (4, 40, 90)]
+
+
+@pytest.fixture(scope="module")
+def run(shapes_dir, tmp_path_factory):
+    """A run that took no step, with weights that give all kinds of classes."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    config = make_config("base", {}, "shapes")
+    config.model.backbone = "resnet_tiny"
+    open_run(folder, config)
+    write_data(folder, exporter.open_dataset("shapes", str(shapes_dir)), "train")
+    model = build_model(config)
+    source = with_random_statistics(**config.model)
+    for weight, value in zip(model.weights, source.weights, strict=True):
+        weight.assign(value)
+    logits = model.get_layer("logits")
+    logits.kernel.assign(20 * logits.kernel)
+    manager = checkpoint_manager(tf.train.Checkpoint(model=weights_by_name(model)), folder)
+    manager.save(7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def export(run, shapes_dir):
+    """What exports that run, with a gate of three images."""
+    return Exporter(run, inference=INFERENCE, gate_images=3, data_dir=str(shapes_dir))
+
+
+@pytest.fixture(scope="module")
+def folder(export, tmp_path_factory):
+    """Its SavedModel."""
+    folder = tmp_path_factory.mktemp("exports") / "saved_model"
+    export.write("saved_model", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(export):
+    return predictor(export.model, backbone="resnet_tiny", output_stride=16)
+
+
+def images_of(number, height, width):
+    """Photo-like: coarse noise, so that regions have classes."""
+    rng = np.random.default_rng(height + width)
+    coarse = rng.integers(0, 256, (number, -(-height // 20), -(-width // 20), 3)).astype(np.uint8)
+    return coarse.repeat(20, axis=1).repeat(20, axis=2)[:, :height, :width]
+
+
+def file_of(picture, form="PNG", **options):
+    """A picture of Pillow or an array -> the bytes of its file."""
+    file = io.BytesIO()
+    (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(
+        file, form, **options
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_all_signatures_give_the_checkpoints_classes(loaded, checkpoint, size):
+    images = images_of(*size)
+    expected = checkpoint(images).numpy()
+    ids = loaded(images).numpy()
+    assert ids.dtype == np.uint8 and ids.shape == expected.shape
+    assert (ids != expected).mean() <= 1e-4
+    if min(size[1:]) > 20:
+        assert len(np.unique(ids)) > 3
+    served = loaded.signatures["serving_default"](images=tf.constant(images))["class_ids"]
+    np.testing.assert_array_equal(served, ids)
+    files = tf.constant([file_of(image) for image in images])
+    of_files = loaded.signatures["image_bytes"](image_bytes=files)["class_ids"]
+    np.testing.assert_array_equal(of_files, ids)
+    of = loaded.signatures["probabilities"](images=tf.constant(images))["probabilities"].numpy()
+    assert of.dtype == np.float32 and of.shape == (*size, 21)
+    np.testing.assert_allclose(of.sum(-1), 1, atol=1e-5)
+    np.testing.assert_array_equal(of.argmax(-1), ids)
+
+
+@pytest.mark.slow
+def test_a_large_photo(loaded, checkpoint):
+    images = images_of(1, 2000, 3000)
+    assert (loaded(images).numpy() != checkpoint(images).numpy()).mean() <= 1e-4
+
+
+def test_a_jpeg_is_decoded_as_in_evaluation(loaded):
+    file = file_of(images_of(1, 60, 90)[0], "JPEG")
+    ids = loaded.signatures["image_bytes"](image_bytes=tf.constant([file]))["class_ids"]
+    np.testing.assert_array_equal(ids, loaded(tf.io.decode_image(file, 3)[None]))
+
+
+def of_kinds():
+    """Pictures of all kinds, as files."""
+    colours = images_of(1, 30, 50)[0]
+    alpha = np.linspace(0, 255, 50).astype(np.uint8)[None].repeat(30, axis=0)
+    grey = Image.fromarray(colours[:, :, 0])
+    return {
+        "rgb": file_of(colours),
+        "rgba": file_of(np.dstack([colours, alpha])),
+        "grey": file_of(grey),
+        "two colours": file_of(grey.convert("1")),
+        "grey and alpha": file_of(Image.merge("LA", (grey, Image.fromarray(alpha)))),
+        "16 bits": file_of(np.arange(0, 65536, 32, np.int32).astype(np.uint16).reshape(32, 64)),
+        "palette": file_of(Image.fromarray(colours).quantize(16)),
+        "transparent palette": file_of(Image.fromarray(colours).quantize(16), transparency=3),
+        "grey jpeg": file_of(grey, "JPEG"),
+        "progressive jpeg": file_of(colours, "JPEG", progressive=True, quality=95),
+    }
+
+
+@pytest.mark.parametrize("kind", of_kinds())
+def test_files_of_all_kinds_are_seen_as_predict_sees_them(kind, tmp_path):
+    content = of_kinds()[kind]
+    (tmp_path / "photo").write_bytes(content)
+    expected = read_photo(tmp_path / "photo").astype(int)
+    given = decoded(tf.constant([content]))[0].numpy().astype(int)
+    assert given.shape == expected.shape
+    difference = np.abs(given - expected)
+    # One level for rounding; JPEG's transform is another one.
+    assert difference.mean() < 1.5 if "jpeg" in kind else difference.max() <= 1
+
+
+def claiming(width, height):
+    """A PNG whose header says another size than it has."""
+    png = bytearray(file_of(np.zeros((4, 4, 3), np.uint8)))
+    png[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return bytes(png)
+
+
+def huge_jpeg():
+    """A JPEG whose header says 65,000 x 26,000: five billion bytes."""
+    jpeg = bytearray(file_of(np.zeros((8, 8, 3), np.uint8), "JPEG"))
+    start = jpeg.index(b"\xff\xc0") + 5
+    jpeg[start : start + 4] = (65_000).to_bytes(2, "big") + (26_000).to_bytes(2, "big")
+    return bytes(jpeg)
+
+
+SMALL = file_of(np.zeros((4, 4, 3), np.uint8))
+BAD_FILES = {
+    "no image": ([b"no image"], "neither a JPEG nor a PNG"),
+    "nothing": ([b""], "neither a JPEG nor a PNG"),
+    "a GIF": ([file_of(np.zeros((4, 4), np.uint8), "GIF")], "neither a JPEG nor a PNG"),
+    "an empty batch": ([], "no image in the request"),
+    "5 GB, a PNG": ([claiming(65_000, 26_000)], f"may have {MAX_PIXELS} pixels"),
+    "5 GB, a JPEG": ([huge_jpeg()], f"may have {MAX_PIXELS} pixels"),
+    "more than 32 bits of pixels": ([claiming(2**31 - 1, 2**31 - 1)], f"{MAX_PIXELS} pixels"),
+    "no pixels": ([claiming(0, 5)], f"may have {MAX_PIXELS} pixels"),
+    "many that are large together": ([claiming(4096, 4096)] * 2, f"{MAX_PIXELS} pixels"),
+    "two sizes": ([SMALL, file_of(np.zeros((4, 5, 3), np.uint8))], "must be of one size"),
+    "a PNG that is cut off": ([SMALL[:40]], ""),
+    "a JPEG that is cut off": ([file_of(images_of(1, 60, 60)[0], "JPEG")[:600]], ""),
+    "a JPEG of three bytes": ([b"\xff\xd8\xff"], ""),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FILES)
+def test_bad_files_are_an_error_of_the_signature(loaded, bad):
+    files, said = BAD_FILES[bad]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said or None):
+        loaded.signatures["image_bytes"](image_bytes=tf.constant(files, tf.string))
+    good = loaded.signatures["image_bytes"](image_bytes=tf.constant([SMALL]))["class_ids"]
+    assert good.shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 5, 3), (1, 0, 5, 3)])
+@pytest.mark.parametrize("signature", ["serving_default", "probabilities"])
+def test_no_image_is_an_error_of_the_signature(loaded, signature, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no image in the request"):
+        loaded.signatures[signature](images=tf.zeros(shape, tf.uint8))
+
+
+def test_weights_are_constants_and_there_once(loaded, folder, export):
+    functions = [loaded.__call__.concrete_functions[0], *loaded.signatures.values()]
+    assert not any(function.variables for function in functions)
+    written = (folder / "saved_model.pb").stat().st_size
+    weights = sum(weight.numpy().nbytes for weight in export.model.weights)
+    assert written < 1.05 * weights
+    names = [
+        node.op for f in functions[0].graph.as_graph_def().library.function for node in f.node_def
+    ]
+    assert "Conv2D" in names
+    assert not any("BatchNorm" in name or "Dropout" in name or "Variable" in name for name in names)
+
+
+def test_half_precision_halves_the_file(run, checkpoint, folder, tmp_path):
+    Exporter(run, inference=INFERENCE, gate_images=0).write(
+        "saved_model_bfloat16", tmp_path / "half"
+    )
+    sizes = [(f / "saved_model.pb").stat().st_size for f in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.55 * sizes[1]
+    images, half = images_of(1, 60, 90), tf.saved_model.load(str(tmp_path / "half"))
+    probabilities = half.signatures["probabilities"](images=tf.constant(images))["probabilities"]
+    assert probabilities.dtype == tf.float32
+    assert (half(images).numpy() != checkpoint(images).numpy()).mean() < 0.1
+
+
+def test_scales_and_flip_are_inside(run, tmp_path, export):
+    inference = {"output_stride": 8, "scales": (0.5, 1.0), "flip": True}
+    other = Exporter(run, inference=inference, gate_images=0)
+    other.write("saved_model", tmp_path / "ms")
+    images = images_of(1, 40, 70)
+    expected = predictor(other.model, backbone="resnet_tiny", **inference)(images).numpy()
+    ids = tf.saved_model.load(str(tmp_path / "ms"))(images).numpy()
+    assert (ids != expected).mean() <= 1e-3  # Of 2,800 pixels.
+    assert json.loads((tmp_path / "ms" / "gate.json").read_text()).keys() == {"format", "bytes"}
+    assert other.data["margin"] > 2 * export.data["margin"] - 4 * 16
+
+
+def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
+    data = json.loads((folder / "assets" / "data.json").read_text())
+    assert data["num_classes"] == len(data["class_names"]) == len(data["palette"]) == 21
+    assert data["pixels"]["mean"] == list(export.mean_pixel) and data["pixels"]["bgr"] is False
+    assert data["corners"] == "aligned" and data["size"] is None
+    provenance = data["provenance"]
+    assert provenance["step"] == 7 and provenance["evaluation"] is None
+    assert provenance["config"] == json.loads(export.config.to_json())
+    assert provenance["trained_on"]["dataset"] == "shapes/1.1.0"
+    card = (folder / "model_card.md").read_text()
+    for said in ("resnet_tiny", "plain_disc", "step 7", "any size", "3 images of shapes, val"):
+        assert said in card
+    code = card.partition("```python\n")[2].partition("```")[0].replace("FOLDER", str(folder))
+    found = {"images": images_of(1, 9, 9)}
+    exec(code, found)
+    assert found["class_ids"].shape == (1, 9, 9)
+
+
+def test_the_score_is_that_of_these_weights_in_this_way(run, export, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    result = {
+        "miou": 0.5,
+        "miou_interval": [0.4, 0.6],
+        "iou_per_class": {},
+        "num_images": 5,
+        "protocol": {},
+        "step": 7,
+    }
+    (other / "eval.json").write_text(json.dumps(result))
+
+    def score(**how):
+        how = {"step": 7, "inference": INFERENCE, "size": None, **how}
+        return describe(other, export.config, **how)["provenance"]["evaluation"]
+
+    assert score()["miou"] == 0.5
+    assert score(step=8) is None
+    assert score(inference={**INFERENCE, "scales": SCALES}) is None
+
+
+def test_the_gate_compares_with_the_checkpoint(export, folder):
+    figures = json.loads((folder / "gate.json").read_text())
+    assert figures["images"] == 3 and figures["limits"]["differing"] == 1e-4
+    assert figures["differing"] <= 1e-4
+    labels, ids = [np.array([[0, 1, 255, 1]])], [np.array([[0, 1, 1, 1]], np.uint8)]
+    checkpoint = gate.Samples([], labels, [np.array([[0, 0, 0, 1]], np.uint8)], [2.0])
+    figures = gate.compare(ids, [1.0], checkpoint, 2)
+    assert figures["differing"] == 0.5
+    assert figures["miou"] == {"checkpoint": 0.5, "export": 1.0}
+    assert gate.passes(figures, gate.Format("", "", {}, differing=0.5, miou=0.5))
+    assert not gate.passes(figures, gate.Format("", "", {}, differing=0.49, miou=0.5))
+    assert not gate.passes(figures, gate.Format("", "", {}, differing=0.5, miou=0.49))
+    with pytest.raises(ValueError, match="gives int64"):
+        gate.compare([ids[0].astype(int)], [1.0], checkpoint, 2)
+
+
+@pytest.mark.parametrize("broken", ["other classes", "not to be loaded"])
+def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatch, broken):
+    """Nor is anything else: an export that is in its place stays."""
+    if broken == "other classes":
+        frozen = exporter.frozen
+
+        def least_probable(*args, **how):
+            probabilities = frozen(*args, **how)
+            return lambda images: 1 - probabilities(images)
+
+        monkeypatch.setattr(exporter, "frozen", least_probable)
+        said = "pixels differ, mIoU is .*at most 0.01 % of pixels are allowed"
+    else:
+
+        def write_half(segmenter, folder):
+            serving.write_saved_model(segmenter, folder)
+            file = folder / "saved_model.pb"
+            file.write_bytes(file.read_bytes()[: 10**6])
+
+        monkeypatch.setattr(exporter, "write_saved_model", write_half)
+        said = "tensorflow cannot run what was exported"
+    place = tmp_path / "there"
+    if broken == "other classes":
+        shutil.copytree(folder, place)
+    with pytest.raises(ValueError, match=said):
+        export.write("saved_model", place)
+    if broken == "other classes":
+        for name in ("saved_model.pb", "gate.json"):
+            assert (place / name).read_bytes() == (folder / name).read_bytes()
+        shutil.rmtree(place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_runner_knows_nothing_of_this_project():
+    command = [sys.executable, "-I", "-c", "import sys; sys.argv[1:] = []; import model"]
+    done = subprocess.run(command, cwd=gate.RUNNER.parent.parent, capture_output=True, text=True)
+    assert "No module named 'model'" in done.stderr
+    text = gate.RUNNER.read_text()
+    assert not any(
+        f"{how} {ours}" in text
+        for how in ("from", "import")
+        for ours in ("model", "data", "experiments")
+    )
+
+
+def test_images_of_a_fixed_size_are_cut_and_filled():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    fitted = gate.fitted(picture, (1, 3), (9.6, 1, 2))
+    np.testing.assert_array_equal(fitted, [[[0, 1, 2], [3, 4, 5], [10, 1, 2]]])
+    np.testing.assert_array_equal(gate.fitted(np.array([[3]]), (1, 2), 255), [[3, 255]])
+    assert gate.fitted(picture, None, 0) is picture
+
+
+def test_without_images_for_the_gate_it_is_said_what_to_do(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["eval_data"]["dataset"] = "voc2012"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileNotFoundError, match="--data_dir, or do without it with --gate_images"):
+        Exporter(tmp_path / "run", inference=INFERENCE, gate_images=1, data_dir=str(tmp_path))
+
+
+def test_a_missing_library_is_named_with_its_command(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    for name, said in {"onnx": "tf2onnx", "litert_int8": "ai-edge-litert"}.items():
+        with pytest.raises(ValueError, match=f"{name} needs {said}: pip install {said}"):
+            check_formats([name], fixed_size=False)
+    check_formats(["saved_model"], fixed_size=False)
+    with pytest.raises(ValueError, match="No format 'tflite'; there are saved_model, "):
+        check_formats(["tflite"], fixed_size=False)
+    with pytest.raises(ValueError, match="any size: no --size"):
+        check_formats(["saved_model"], fixed_size=True)
+
+
+PORTABLE = [name for name in gate.FORMATS if not name.startswith("saved_model")]
+
+
+def needs(name):
+    for module, package in gate.FORMATS[name].libraries.items():
+        pytest.importorskip(module, reason=f"pip install {package}")
+
+
+@pytest.mark.parametrize("name", PORTABLE)
+def test_other_runtimes_give_the_checkpoints_classes_at_any_size(
+    name, export, checkpoint, tmp_path
+):
+    """The gate has compared them on three photos; here are sizes that photos do not have."""
+    needs(name)
+    kind = gate.FORMATS[name]
+    export.write(name, tmp_path / name)
+    images = [images_of(*size)[0] for size in SIZES]
+    runtimes = [kind.runtime]
+    if name == "onnx" and importlib.util.find_spec("openvino"):
+        runtimes.append("openvino")
+    for runtime in runtimes:
+        ids, _ = gate.run_alone(runtime, tmp_path / name / kind.file, images)
+        for image, given in zip(images, ids, strict=True):
+            expected = checkpoint(image[None])[0].numpy()
+            assert given.shape == expected.shape
+            if expected.size > 100 and name != "litert_int8":
+                assert (given != expected).mean() <= kind.differing
+    assert (tmp_path / name / "data.json").exists()
+
+
+def test_two_onnx_are_the_same_bytes(run, tmp_path):
+    needs("onnx")
+    export = Exporter(run, inference=INFERENCE, gate_images=0)
+    for place in ("one", "two"):
+        export.write("onnx", tmp_path / place)
+    one, two = ((tmp_path / place / "model.onnx").read_bytes() for place in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ["litert_float32", "onnx"])
+def test_images_may_be_of_one_size(name, run, shapes_dir, tmp_path):
+    needs(name)
+    how = {"inference": INFERENCE, "size": (65, 97), "data_dir": str(shapes_dir)}
+    export = Exporter(run, gate_images=2, **how)
+    export.write(name, tmp_path / "fixed")
+    assert export.checkpoint.images[0].shape == (65, 97, 3)
+    kind = gate.FORMATS[name]
+    with pytest.raises(ValueError, match="cannot run what was exported"):
+        wrong = [np.zeros((66, 97, 3), np.float32)]
+        gate.run_alone(kind.runtime, tmp_path / "fixed" / kind.file, wrong)
