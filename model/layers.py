@@ -56,6 +56,43 @@ class AtrousConv2D(layers.Conv2D):
         )
 
 
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's, by TensorFlow's fused kernel where one device trains: [B, h, w, C] -> the same.
+
+    Keras computes moments and normalises in steps, whose results are all kept for the gradient.
+    That is still done where the moments are those of several devices, and in float64.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable and self._has_kernel()):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        inputs = ops.cast(inputs, self.compute_dtype)
+        none = tf.zeros(0)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=none,
+            variance=none,
+            epsilon=self.epsilon,
+        )
+        # The kernel divides by one less than the number of pixels; Keras by their number.
+        number = ops.cast(ops.size(inputs[..., 0]), "float32")
+        variance = variance * (number - 1) / number
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+    def _has_kernel(self):
+        if not ON_TENSORFLOW or self.compute_dtype not in ("float32", "bfloat16"):
+            return False
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync == 1
+
+
 CORNERS = ("aligned", "half_pixel")
 
 
@@ -140,7 +177,7 @@ def conv_bn(
     )(x)
     if stride > 1 and not strided:  # Keras has no convolution with both a stride and a rate.
         x = subsample(x, stride, name=f"{name}_subsample")
-    x = layers.BatchNormalization(
+    x = BatchNormalization(
         momentum=batch_norm_decay,
         epsilon=BATCH_NORM_EPSILON,
         synchronized=ON_TENSORFLOW,  # Keras offers it under TensorFlow alone.
