@@ -6,7 +6,7 @@ r"""Scores a run on a whole split: mIoU, and all else that one confusion matrix 
                                                                 the last row of Table 4 and 6
     python eval.py --run=runs/shapes/base --masks=masks         each prediction too, as a PNG
     python eval.py --run=runs/base --split=test --submission=results.tgz
-                                                                a test server's file; .zip for Cityscapes
+                                                                a test server's file
 
 It writes into the run's folder a JSON (scores and the protocol they belong to), an npz (the pixel
 counts of each image, for experiments/compare.py), and a page to look at: eval.json, .npz and .html,

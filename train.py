@@ -24,7 +24,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import keras
 import ml_collections
@@ -46,10 +46,10 @@ from experiments.runs import (
     restore_newest,
     write_data,
 )
-from experiments.scores import report
+from experiments.scores import inference_of, report
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
-from experiments.train_step import TrainState, make_state, make_train_step
+from experiments.train_step import TrainState, TrainStep, make_state, make_train_step
 from experiments.weights import initialise
 from model.pretrained import PARTS
 from model.resnet import BACKBONES
@@ -144,6 +144,35 @@ def train(
     Preempted after SIGTERM, when the steps are saved; one of WORKER_GONE where another one stops.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    builder, state, train_step, records = prepare(config, workdir, data_dir, strategy)
+    batches = distributed_batches(builder, config, strategy, state.steps_taken())
+    try:
+        fit(train_step, state, batches, config.steps, records)
+    except FloatingPointError as error:
+        message = f"Step {error.args[0]} gave no numbers; the chief names its images."
+        if records:
+            message = not_a_number(builder, config, workdir, *error.args)
+        raise ValueError(message) from error
+    except (KeyboardInterrupt, Preempted):
+        # A step is one call into TensorFlow, which an interrupt cannot cut in two.
+        if records:
+            with contextlib.suppress(FloatingPointError):
+                records.save(state.steps_taken())
+        raise
+    if records:
+        print(report(records.finish(state.steps_taken())))
+
+
+def prepare(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    data_dir: str | None,
+    strategy: tf.distribute.Strategy,
+) -> tuple[tfds.core.DatasetBuilder, TrainState, TrainStep, Records | None]:
+    """What train takes -> its data, state and step, from workdir's newest checkpoint if it has one.
+
+    And, for the chief, the records of a run that is there by then. Raises as train does.
+    """
     chief = is_chief(strategy)
     check_config(config, num_replicas=strategy.num_replicas_in_sync)
     if chief:
@@ -165,9 +194,7 @@ def train(
         jit_compile=config.jit_compile,
     )
     if chief:
-        evaluation = Evaluation(
-            config, split=config.eval_data.split, **config.eval, data_dir=data_dir
-        )
+        evaluation = Evaluation(config, **inference_of(config), data_dir=data_dir)
         evaluation.check_class_names(builder.info.metadata["class_names"])
         open_run(workdir, config)
         write_data(workdir, builder, config.train_data.split)
@@ -180,25 +207,10 @@ def train(
             f"{workdir} holds {first_step} steps here, and another number for another worker. It "
             "must be one folder that all of them see."
         )
-    records = None
-    if chief:
-        records = Records(workdir, config, evaluation, state.model, checkpoint, first_step)
-    batches = distributed_batches(builder, config, strategy, first_step)
-    try:
-        fit(train_step, state, batches, config.steps, records)
-    except FloatingPointError as error:
-        message = f"Step {error.args[0]} gave no numbers; the chief names its images."
-        if chief:
-            message = not_a_number(builder, config, workdir, *error.args)
-        raise ValueError(message) from error
-    except (KeyboardInterrupt, Preempted):
-        # A step is one call into TensorFlow, which an interrupt cannot cut in two.
-        if chief:
-            with contextlib.suppress(FloatingPointError):
-                records.save(state.steps_taken())
-        raise
-    if chief:
-        print(report(records.finish(state.steps_taken())))
+    if not chief:
+        return builder, state, train_step, None
+    records = Records(workdir, config, evaluation, state.model, checkpoint, first_step)
+    return builder, state, train_step, records
 
 
 def distributed_batches(
@@ -229,7 +241,7 @@ def distributed_batches(
 
 
 def fit(
-    train_step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]],
+    train_step: TrainStep,
     state: TrainState,
     batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
     steps: int,

@@ -18,6 +18,9 @@ from model.rematerialise import rematerialised
 LR_POWER = 0.9  # Sec. 4.1.
 MOMENTUM = 0.9  # The authors' code.
 
+# Images and labels -> loss, regularisation, gradient norm.
+TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+
 
 class TrainState(NamedTuple):
     """All that a step changes, and the next one depends on."""
@@ -76,7 +79,7 @@ def make_train_step(
     upsample_logits: bool = True,
     rematerialise: bool = False,
     jit_compile: bool = False,
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+) -> TrainStep:
     """What is trained -> a compiled (images, labels) -> loss, regularisation, gradient norm.
 
     images and labels are what the strategy's data set yields. The loss is the mean over the valid
