@@ -1,38 +1,17 @@
 """The layers everything is made of: atrous convolution, conv + batch norm, bilinear resize."""
 
-import functools
-
 import keras
 from keras import KerasTensor, layers, ops
+
+from model.atrous import (
+    atrous_convolution,
+    matrix_products_are_faster,
+    native_atrous_gradient,
+)
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper gives none.
 BATCH_NORM_EPSILON = 1e-5  # The authors' code.
-
-
-@functools.cache
-def native_atrous_gradient(dtype: str) -> bool:
-    """Whether TensorFlow's own atrous convolution can be differentiated on this device.
-
-    A CPU without oneDNN, or without oneDNN's kernel for a dtype, has the native kernel but not its
-    gradient, and says so only when it runs; hence the question is put to a convolution of a few
-    pixels, once per process and dtype.
-    """
-    import tensorflow as tf
-
-    with tf.init_scope():  # Eagerly, even where a graph is being traced.
-        try:
-            tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=(1, 5, 5, 1),
-                filter=tf.ones((3, 3, 1, 1), dtype),
-                out_backprop=tf.ones((1, 5, 5, 1), dtype),
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-                dilations=[1, 2, 2, 1],
-            )
-        except tf.errors.OpError:
-            return False
-    return True
 
 
 class AtrousConv2D(layers.Conv2D):
@@ -42,13 +21,21 @@ class AtrousConv2D(layers.Conv2D):
     It is kept where it is native (other backends) or the only one with a gradient.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def call(self, inputs, training=None):
+        outputs = self.convolution_op(inputs, self.kernel, training=training)
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def convolution_op(self, inputs, kernel, training=None):
         if (
             self.dilation_rate == (1, 1)
             or not ON_TENSORFLOW
             or not native_atrous_gradient(self.compute_dtype)
         ):
             return super().convolution_op(inputs, kernel)
+        if training and self.padding == "same" and matrix_products_are_faster():
+            return atrous_convolution(inputs, kernel, self.dilation_rate)
         import tensorflow as tf
 
         return tf.nn.conv2d(

@@ -50,22 +50,38 @@ def test_atrous_convolution_is_equation_1(native, rate, size):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
-def test_both_ways_have_the_same_gradient(monkeypatch):
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("rate", [2, 4, 11, 30])
+@pytest.mark.parametrize("size", [(11, 13), (1, 12)])
+def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
+    """Keras's, TensorFlow's, and ours, where taps fall on the image, on padding, or both."""
     if not layers.native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
-    x = tf.random.stateless_normal((2, 11, 13, 8), seed=(0, 1))
-    weight = tf.random.stateless_normal((2, 11, 13, 6), seed=(0, 2))
-    conv = AtrousConv2D(6, 3, dilation_rate=4, padding="same")
+    x = tf.random.stateless_normal((2, *size, 8), seed=(0, 1))
+    weight = tf.random.stateless_normal((2, *size, 6), seed=(0, 2))
+    conv = AtrousConv2D(6, 3, dilation_rate=rate, padding="same")
     conv.build(x.shape)
-    gradients = []
-    for native in (True, False):
-        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, native=native: native)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(conv(x) * weight)
-        gradients.append(tape.gradient(loss, [x, conv.kernel.value]))
-    for by_native, by_keras in zip(*gradients, strict=True):
-        np.testing.assert_allclose(by_native, by_keras, atol=2e-4)
+    spec = tf.TensorSpec(x.shape if static else (None, None, None, 8))
+    results = {}
+    for way in ("keras", "tensorflow", "ours"):
+        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, way=way: way != "keras")
+        monkeypatch.setattr(layers, "matrix_products_are_faster", lambda: True)
+
+        @tf.function(input_signature=[spec])
+        def step(x, training=way == "ours"):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = conv(x, training=training)
+                loss = tf.reduce_sum(y * weight)
+            return y, *tape.gradient(loss, [x, conv.kernel.value, conv.bias.value])
+
+        results[way] = step(x)
+        kinds = {node.type for node in step.get_concrete_function().graph.get_operations()}
+        assert ("SpaceToBatchND" in kinds) == (way == "keras")
+        assert ("Conv2DBackpropFilter" in kinds) == (way != "ours")
+    for way in ("tensorflow", "ours"):
+        for ours, theirs in zip(results[way], results["keras"], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-4, err_msg=way)
 
 
 @pytest.mark.parametrize("onednn", ["0", "1"])
