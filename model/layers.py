@@ -1,38 +1,17 @@
 """The layers everything is made of: atrous convolution, conv + batch norm, bilinear resize."""
 
-import functools
-
 import keras
 from keras import KerasTensor, layers, ops
+
+from model.atrous import (
+    atrous_convolution,
+    matrix_products_are_faster,
+    native_atrous_gradient,
+)
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper gives none.
 BATCH_NORM_EPSILON = 1e-5  # The authors' code.
-
-
-@functools.cache
-def native_atrous_gradient(dtype: str) -> bool:
-    """Whether TensorFlow's own atrous convolution can be differentiated on this device.
-
-    A CPU without oneDNN, or without oneDNN's kernel for a dtype, has the native kernel but not its
-    gradient, and says so only when it runs; hence the question is put to a convolution of a few
-    pixels, once per process and dtype.
-    """
-    import tensorflow as tf
-
-    with tf.init_scope():  # Eagerly, even where a graph is being traced.
-        try:
-            tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=(1, 5, 5, 1),
-                filter=tf.ones((3, 3, 1, 1), dtype),
-                out_backprop=tf.ones((1, 5, 5, 1), dtype),
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-                dilations=[1, 2, 2, 1],
-            )
-        except tf.errors.OpError:
-            return False
-    return True
 
 
 class AtrousConv2D(layers.Conv2D):
@@ -42,18 +21,63 @@ class AtrousConv2D(layers.Conv2D):
     It is kept where it is native (other backends) or the only one with a gradient.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def call(self, inputs, training=None):
+        outputs = self.convolution_op(inputs, self.kernel, training=training)
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def convolution_op(self, inputs, kernel, training=None):
         if (
             self.dilation_rate == (1, 1)
             or not ON_TENSORFLOW
             or not native_atrous_gradient(self.compute_dtype)
         ):
             return super().convolution_op(inputs, kernel)
+        if training and self.padding == "same" and matrix_products_are_faster():
+            return atrous_convolution(inputs, kernel, self.dilation_rate)
         import tensorflow as tf
 
         return tf.nn.conv2d(
             inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
         )
+
+
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's, by TensorFlow's fused kernel where one device trains: [B, h, w, C] -> the same.
+
+    Keras computes moments and normalises in steps, whose results are all kept for the gradient.
+    That is still done where the moments are those of several devices, and in float64.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable and self._has_kernel()):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        inputs = ops.cast(inputs, self.compute_dtype)
+        none = tf.zeros(0)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=none,
+            variance=none,
+            epsilon=self.epsilon,
+        )
+        # The kernel divides by one less than the number of pixels; Keras by their number.
+        number = ops.cast(ops.size(inputs[..., 0]), "float32")
+        variance = variance * (number - 1) / number
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+    def _has_kernel(self):
+        if not ON_TENSORFLOW or self.compute_dtype not in ("float32", "bfloat16"):
+            return False
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync == 1
 
 
 CORNERS = ("aligned", "half_pixel")
@@ -143,7 +167,7 @@ def conv_bn(
     )(x)
     if stride > 1 and not strided:  # Keras has no convolution with both a stride and a rate.
         x = subsample(x, stride, name=f"{name}_subsample")
-    x = layers.BatchNormalization(
+    x = BatchNormalization(
         momentum=batch_norm_decay,
         epsilon=BATCH_NORM_EPSILON,
         synchronized=ON_TENSORFLOW,  # Keras offers it under TensorFlow alone.

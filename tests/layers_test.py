@@ -10,7 +10,13 @@ import pytest
 import tensorflow as tf
 
 from model import layers
-from model.layers import AtrousConv2D, ResizeBilinear, conv_bn, interpolation
+from model.layers import (
+    AtrousConv2D,
+    BatchNormalization,
+    ResizeBilinear,
+    conv_bn,
+    interpolation,
+)
 from tests.conftest import ROOT
 
 
@@ -44,22 +50,38 @@ def test_atrous_convolution_is_equation_1(native, rate, size):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
-def test_both_ways_have_the_same_gradient(monkeypatch):
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("rate", [2, 4, 11, 30])
+@pytest.mark.parametrize("size", [(11, 13), (1, 12)])
+def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
+    """Keras's, TensorFlow's, and ours, where taps fall on the image, on padding, or both."""
     if not layers.native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
-    x = tf.random.stateless_normal((2, 11, 13, 8), seed=(0, 1))
-    weight = tf.random.stateless_normal((2, 11, 13, 6), seed=(0, 2))
-    conv = AtrousConv2D(6, 3, dilation_rate=4, padding="same")
+    x = tf.random.stateless_normal((2, *size, 8), seed=(0, 1))
+    weight = tf.random.stateless_normal((2, *size, 6), seed=(0, 2))
+    conv = AtrousConv2D(6, 3, dilation_rate=rate, padding="same")
     conv.build(x.shape)
-    gradients = []
-    for native in (True, False):
-        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, native=native: native)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(conv(x) * weight)
-        gradients.append(tape.gradient(loss, [x, conv.kernel.value]))
-    for by_native, by_keras in zip(*gradients, strict=True):
-        np.testing.assert_allclose(by_native, by_keras, atol=2e-4)
+    spec = tf.TensorSpec(x.shape if static else (None, None, None, 8))
+    results = {}
+    for way in ("keras", "tensorflow", "ours"):
+        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, way=way: way != "keras")
+        monkeypatch.setattr(layers, "matrix_products_are_faster", lambda: True)
+
+        @tf.function(input_signature=[spec])
+        def step(x, training=way == "ours"):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = conv(x, training=training)
+                loss = tf.reduce_sum(y * weight)
+            return y, *tape.gradient(loss, [x, conv.kernel.value, conv.bias.value])
+
+        results[way] = step(x)
+        kinds = {node.type for node in step.get_concrete_function().graph.get_operations()}
+        assert ("SpaceToBatchND" in kinds) == (way == "keras")
+        assert ("Conv2DBackpropFilter" in kinds) == (way != "ours")
+    for way in ("tensorflow", "ours"):
+        for ours, theirs in zip(results[way], results["keras"], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-4, err_msg=way)
 
 
 @pytest.mark.parametrize("onednn", ["0", "1"])
@@ -150,3 +172,57 @@ def test_a_stride_takes_every_second_pixel_of_the_dense_output(kernel_size, size
         )
         outputs[stride] = np.array(keras.Model(inputs, y)(x))
     np.testing.assert_allclose(outputs[2], outputs[1][:, ::2, ::2], atol=1e-5)
+
+
+def batch_norm_step(layer, x):
+    """A batch norm in training -> its output, gradients, and moving statistics afterwards."""
+    layer.build(x.shape)
+    rng = np.random.default_rng(1)
+    for weight in layer.trainable_variables:
+        weight.assign(rng.normal(1, 0.2, weight.shape))
+    exact = layer.compute_dtype == "float64"
+    x = tf.constant(x, "float64" if exact else "float32")
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.cast(layer(x, training=True), x.dtype)
+            loss = tf.reduce_sum(y * tf.cos(tf.cumsum(y, axis=1)))
+        return y, *tape.gradient(loss, [x, *(w.value for w in layer.trainable_variables)])
+
+    results = [value.numpy() for value in step()]
+    return results + [weight.numpy() for weight in layer.non_trainable_variables]
+
+
+@pytest.mark.parametrize("size", [(4, 9, 7), (1, 1, 1), (2, 1, 1)])
+def test_the_fused_batch_norm_is_keras(size):
+    """Forward, gradient, and what it leaves in the moving statistics."""
+    x = np.random.default_rng(0).normal(3, 2, (*size, 5))
+    how = dict(momentum=0.9, epsilon=1e-5)
+    ours = batch_norm_step(BatchNormalization(**how), x)
+    theirs = batch_norm_step(keras.layers.BatchNormalization(**how, dtype="float64"), x)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_batch_norm_in_half_precision_keeps_float32_statistics(precision):
+    x = np.random.default_rng(0).normal(3, 2, (4, 9, 7, 5))
+    ours, theirs = (
+        batch_norm_step(BatchNormalization(momentum=0.9, dtype=dtype), x)
+        for dtype in (precision, "float32")
+    )
+    np.testing.assert_allclose(ours[0], theirs[0], atol=0.05)
+    for a, b in zip(ours[-2:], theirs[-2:], strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=2e-2)
+
+
+def test_a_frozen_batch_norm_is_as_it_was():
+    layer = BatchNormalization(momentum=0.9)
+    layer.build((None, None, None, 5))
+    layer.trainable = False
+    x = np.random.default_rng(0).normal(3, 2, (4, 9, 7, 5)).astype("float32")
+    np.testing.assert_allclose(layer(x, training=True), x / np.sqrt(1 + layer.epsilon), rtol=1e-5)
+    assert not layer.moving_mean.numpy().any()
