@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.classes import CITYSCAPES_CLASSES
+from data.files import beside
 
 LABEL_IDS = np.array(list(CITYSCAPES_CLASSES), np.uint8)  # Of the 19 classes, in our order.
 
@@ -23,17 +24,13 @@ def write_submission(
     sizes: height and width of all images that must be there, by id. Written beside the file, then
     renamed. Raises ValueError, and leaves the file as it was, where check_submission does.
     """
-    beside = file.with_name(f".{file.name}")
-    try:
-        with zipfile.ZipFile(beside, "w") as archive:
+    with beside(file) as new:
+        with zipfile.ZipFile(new, "w") as archive:
             for name, class_ids in predictions:
                 png = io.BytesIO()
                 Image.fromarray(LABEL_IDS[class_ids]).save(png, "PNG")
                 archive.writestr(f"{name}.png", png.getvalue())
-        check_submission(beside, sizes)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+        check_submission(new, sizes)
 
 
 def check_submission(file: pathlib.Path, sizes: Mapping[str, tuple[int, int]]) -> None:

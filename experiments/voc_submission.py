@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.classes import VOC_CLASS_NAMES, voc_palette
+from data.files import beside
 from data.pictures import mask_png
 
 # comp6: segmentation, with training data beyond VOC's own, as ImageNet's weights are.
@@ -25,18 +26,14 @@ def write_submission(
     sizes: height and width of all images that must be there, by id. Written beside the file, then
     renamed. Raises ValueError, and leaves the file as it was, where check_submission does.
     """
-    beside = file.with_name(f".{file.name}")
-    try:
-        with tarfile.open(beside, "w:gz") as tar:
+    with beside(file) as new:
+        with tarfile.open(new, "w:gz") as tar:
             for name, class_ids in predictions:
                 png = mask_png(class_ids, voc_palette())
                 member = tarfile.TarInfo(f"{FOLDER}/{name}.png")
                 member.size = len(png)
                 tar.addfile(member, io.BytesIO(png))
-        check_submission(beside, sizes)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+        check_submission(new, sizes)
 
 
 def check_submission(file: pathlib.Path, sizes: Mapping[str, tuple[int, int]]) -> None:
