@@ -132,6 +132,7 @@ def _model(**arguments):
         return deeplabv3(**arguments)
 
 
+@functools.cache  # Several seeds of a run are as fast.
 def images_per_second(run: str, scale: str) -> float:
     """A run's name -> how fast it trains here, by a few steps in a process of its own.
 

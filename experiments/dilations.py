@@ -173,6 +173,8 @@ def main() -> None:
     arguments = parser.parse_args()
     sheets = []
     try:
+        if arguments.image_size is not None and arguments.image_size < 1:
+            raise ValueError(f"--image_size={arguments.image_size} is no size in pixels.")
         for name in tables.find_rows(arguments.rows):
             config = tables.config_of(name, arguments.scale)
             size = arguments.image_size or config.train_data.crop_size

@@ -10,7 +10,9 @@ between its two markers, and a page with plots. Nothing is run.
 Columns: `ours` is the mean over seeds. The interval over images holds 95 % of what other images
 would give (a bootstrap, the same images for all seeds); that over seeds is Student's. A claim of
 the paper holds where each of its differences is over 0 with all of its interval, the same images
-drawn for both sides; it does not where one is below 0 with all of it; else it cannot be told.
+drawn for both sides; it does not where one is below 0 with all of it; else it cannot be told. Only
+seeds that both sides have count; between different trainings of several seeds the differences'
+interval over seeds has to agree, and with one seed the line says so: it is told of these two alone.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -32,72 +34,113 @@ from experiments import base, tables
 from experiments.claims import CLAIMS, Claim
 from experiments.compare import read_evaluation
 from experiments.report_plots import plot
-from experiments.run import evaluation_of, folder_of
-from experiments.runs import flat, read_config
+from experiments.run import Work, evaluation_of, is_of, is_there, plan
+from experiments.runs import read_config
 from model.evaluate import Counts
-from model.metrics import interval, mean_iou, mean_over_classes, resampled_ious
+from model.metrics import interval, mean_over_classes, resampled_ious
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 MARKERS = ("<!-- results: made by python -m experiments.report -->", "<!-- end of results -->")
 # What numbers in one column share. How they were predicted is what rows may differ in.
-SHARED = ("dataset", "split", "ids_sha256", "labels_sha256", "label", "evaluator")
+SHARED = ("dataset", "split", "num_images", "ids_sha256", "labels_sha256", "label", "evaluator")
 MAX_SEEDS = 100
 
 
+class Scored(NamedTuple):
+    """A row's number for one seed."""
+
+    result: dict[str, Any]  # What eval.json holds.
+    counts: Counts
+    hours: float  # That the steps of its training took.
+
+
 def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None:
-    """A table's runs -> what its JSON holds; None where there is no run of it."""
-    found = {
-        name: seeds
-        for name in tables.find_rows([table])
-        if (seeds := evaluations(name, scale, runs))
-    }
-    if not found:
+    """A table's runs -> what its JSON holds; None where nothing of it was run.
+
+    Raises ValueError where numbers were scored under protocols that share no column.
+    """
+    found, rows = {}, {}
+    for name, row in tables.find_rows([table]).items():
+        found[name], said = evaluations(name, scale, runs)
+        rows[name] = {"paper": row.paper_miou, "run": row.run or name, "status": said}
+    found = {name: seeds for name, seeds in found.items() if seeds}
+    if not found and all(row["status"].startswith("not run") for row in rows.values()):
         return None
     shared = check_shared(found)
-    draws = {name: drawn(seeds) for name, seeds in found.items()}
-    rows = {}
-    for name in tables.find_rows([table]):
-        row = tables.row_of(name)
-        entry = {"paper": row.paper_miou, "run": row.run or name}
-        if name in found:
-            entry |= {"status": "run", **summary(found[name], draws[name])}
-        else:
-            entry["status"] = why_missing(name, scale, runs)
-        rows[name.partition("/")[2]] = entry
-    by_row = {name.partition("/")[2]: value for name, value in draws.items()}
-    means = {name: row["miou"] for name, row in rows.items() if "miou" in row}
+    draws = {}
+    for name, seeds in found.items():
+        draws[name] = {
+            seed: mean_over_classes(resampled_ious(scored.counts.confusions))
+            for seed, scored in seeds.items()
+        }
+        rows[name] |= summary(seeds, np.mean(list(draws[name].values()), axis=0))
     return {
         "table": table,
         "scale": scale,
         "shared_protocol": shared,
-        "rows": rows,
-        "claims": [judge(claim, by_row, means) for claim in CLAIMS.get(table, [])],
+        "rows": {name.partition("/")[2]: row for name, row in rows.items()},
+        "published": getattr(tables.TABLES[table], "PUBLISHED", {}),
+        "claims": [
+            judge(claim, table, found, draws)
+            for claim in CLAIMS.get(table, [])
+            if not claim.data or scale != "shapes"
+        ],
     }
 
 
-def evaluations(
-    name: str, scale: str, runs: pathlib.Path
-) -> dict[int, tuple[dict[str, Any], Counts, float]]:
-    """A row's name -> by seed: its evaluation, the counts, and the hours that its run took.
+def evaluations(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Scored], str]:
+    """A row's name -> its numbers by seed, and what is to be said of the row.
 
-    Of runs that were trained with the row's config as it is now, and of no others.
+    Of runs of the row's config as it is now, evaluated after their last step in the row's way.
     """
-    row, found = tables.row_of(name), {}
+    row, found, said = tables.row_of(name), {}, []
     if row.why_not:
-        return {}
-    run = row.run or name
-    trained = tables.config_of(run, scale)
-    file, _ = evaluation_of(tables.config_of(name, scale), trained)
+        return {}, f"not run: {row.why_not}"
     for seed in range(MAX_SEEDS):
-        folder = folder_of(runs, run, scale, seed)
-        if not (folder / file).exists() or not file.endswith(".json"):
-            continue
-        config, trained.seed = flat(read_config(folder)), seed
-        config.pop("init_from.path")
-        if config == {k: v for k, v in flat(trained).items() if k != "init_from.path"}:
-            found[seed] = (*read_evaluation(folder / file), hours(folder))
-    return found
+        (work,) = plan({name: row}, scale=scale, seed=seed, runs=runs)[-1:]
+        file, how = evaluation_of(tables.config_of(name, scale), work.config)
+        of_seed = f"seed {seed}: " if seed else ""
+        if (work.folder / "failure.json").exists():
+            said.append(f"{of_seed}failed: {last_words(work.folder)}")
+        if work.inference[file] is None:
+            if (work.folder / file).exists():
+                said.append(f"{of_seed}predicted: only the server has the labels")
+        elif (work.folder / "config.json").exists():
+            try:
+                found[seed] = scored(work, file)
+            except (ValueError, OSError) as error:
+                said.append(f"{of_seed}{error}")
+    if found:
+        _, (result, *_) = next(iter(found.items()))
+        if result["official_images"] != result["num_images"]:
+            said.append(f"on {result['num_images']} of {result['official_images']} images")
+        return found, "; ".join(["run", *said])
+    if not said and row.devices > 1:
+        said.append(f"it takes {row.devices} devices")
+    return {}, "; ".join(said) if said and "failed" in said[0] else ": ".join(["not run", *said])
+
+
+def scored(work: Work, file: str) -> Scored:
+    """One of a work's evaluations -> its numbers.
+
+    Raises ValueError or OSError where there are none, or not of this config, step and inference.
+    """
+    if not is_of(work.folder, work.config, work.start):
+        raise ValueError(f"{work.folder} is of another config")
+    if not (work.folder / file).exists():
+        raise ValueError(f"{file} is not there yet")
+    if not is_there(work, file):
+        raise ValueError(f"{work.folder / file} is of another step or way of inference")
+    return Scored(*read_evaluation(work.folder / file), hours(work.folder))
+
+
+def last_words(folder: pathlib.Path) -> str:
+    """A run's failure.json -> what it said last."""
+    try:
+        return str(json.loads((folder / "failure.json").read_text())["said"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return "failure.json is damaged"
 
 
 def hours(folder: pathlib.Path) -> float:
@@ -111,19 +154,18 @@ def hours(folder: pathlib.Path) -> float:
     return seconds / 3600
 
 
-def check_shared(found: Mapping[str, Mapping[int, tuple]]) -> dict[str, Any]:
-    """Evaluations -> what all of their protocols share.
+def check_shared(found: Mapping[str, Mapping[int, Scored]]) -> dict[str, Any]:
+    """Numbers of rows by seed -> what all of their protocols share.
 
-    Raises ValueError, which names the first two that differ, where their numbers cannot stand in
-    one column.
+    Raises ValueError, which names two that differ, where they cannot stand in one column.
     """
     protocols = {
-        f"{name}, seed {seed}": {field: result["protocol"][field] for field in SHARED}
+        f"{name}, seed {seed}": {field: scored.result["protocol"][field] for field in SHARED}
         for name, seeds in found.items()
-        for seed, (result, *_) in seeds.items()
+        for seed, scored in seeds.items()
     }
-    (first, shared), *others = protocols.items()
-    for name, theirs in others:
+    first, shared = next(iter(protocols.items()), ("", {}))
+    for name, theirs in protocols.items():
         if differ := [field for field in SHARED if shared[field] != theirs[field]]:
             raise ValueError(
                 f"{first} and {name} were scored under different protocols, in "
@@ -132,21 +174,9 @@ def check_shared(found: Mapping[str, Mapping[int, tuple]]) -> dict[str, Any]:
     return shared
 
 
-def drawn(seeds: Mapping[int, tuple]) -> np.ndarray:
-    """Evaluations of one row by seed -> [samples] mIoU over resampled images, the seeds' mean."""
-    samples = [
-        mean_over_classes(resampled_ious(counts.confusions)) for _, counts, _ in seeds.values()
-    ]
-    return np.mean(samples, axis=0)
-
-
-def summary(seeds: Mapping[int, tuple], draws: np.ndarray) -> dict[str, Any]:
-    """Evaluations of one row by seed, and their draws -> what the JSON says of the row."""
-    mious = [mean_iou(counts.confusions.sum(0)) for _, counts, _ in seeds.values()]
-    mean, spread = float(np.mean(mious)), None
-    if len(mious) > 1:
-        half = scipy.stats.t.ppf(0.975, len(mious) - 1) * scipy.stats.sem(mious)
-        spread = [mean - half, mean + half]
+def summary(seeds: Mapping[int, Scored], draws: np.ndarray) -> dict[str, Any]:
+    """A row's numbers by seed, and [samples] their mean over drawn images -> what the JSON says."""
+    mious = [scored.result["miou"] for scored in seeds.values()]
     each = [
         {
             "seed": seed,
@@ -159,46 +189,66 @@ def summary(seeds: Mapping[int, tuple], draws: np.ndarray) -> dict[str, Any]:
         for seed, (result, _, spent) in seeds.items()
     ]
     return {
-        "miou": mean,
+        "miou": float(np.mean(mious)),
         "image_interval": list(interval(draws)),
-        "seed_interval": spread,
+        "seed_interval": students(mious),
         "seeds": each,
+        "whole_split": all(
+            s.result["num_images"] == s.result["official_images"] for s in seeds.values()
+        ),
     }
 
 
-def why_missing(name: str, scale: str, runs: pathlib.Path) -> str:
-    """A row without a number -> why: not run, or what its run said when it failed."""
-    row = tables.row_of(name)
-    if row.why_not:
-        return f"not run: {row.why_not}"
-    folder = folder_of(runs, row.run or name, scale, 0)
-    if (folder / "failure.json").exists():
-        return f"failed: {json.loads((folder / 'failure.json').read_text())['said'][:200]}"
-    if any(folder.glob("submission.*")):
-        return "predicted: only the server has the labels"
-    if row.devices > 1:
-        return f"not run: it takes {row.devices} devices"
-    return "not run"
+def students(values: Sequence[float]) -> list[float] | None:
+    """What seeds gave -> Student's 95 % interval of their mean; None for a single one."""
+    if len(values) < 2:
+        return None
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+    return [float(np.mean(values) - half), float(np.mean(values) + half)]
 
 
 def judge(
-    claim: Claim, draws: Mapping[str, np.ndarray], means: Mapping[str, float]
+    claim: Claim,
+    table: str,
+    found: Mapping[str, Mapping[int, Scored]],
+    draws: Mapping[str, Mapping[int, np.ndarray]],
 ) -> dict[str, Any]:
-    """A claim, and rows' mIoU drawn over the same images -> whether it holds of our runs."""
-    parts, missing = [], False
+    """A claim, and numbers of rows by seed with their drawn mIoU -> whether it holds of them."""
+    parts = []
     for terms in claim.sums:
-        if terms.keys() <= draws.keys():
-            low, high = interval(sum(n * draws[row] for row, n in terms.items()))
-            value = sum(n * means[row] for row, n in terms.items())
-            parts.append({"of": dict(terms), "difference": value, "interval": [low, high]})
-        else:
-            missing = True
+        rows = {f"{table}/{row}": n for row, n in terms.items()}
+        seeds = set.intersection(*(set(found.get(name, {})) for name in rows))
+        if not seeds:
+            continue
+        each = [sum(n * found[r][s].result["miou"] for r, n in rows.items()) for s in sorted(seeds)]
+        drawn = [sum(n * draws[r][s] for r, n in rows.items()) for s in sorted(seeds)]
+        one_training = len({tables.row_of(name).run or name for name in rows}) == 1
+        part = {"of": dict(terms), "seeds": len(seeds), "one_training": one_training}
+        part["difference"] = float(np.mean(each))
+        part["interval"] = list(interval(np.mean(drawn, axis=0)))
+        part["seed_interval"] = students(each)
+        parts.append(part)
+    signs = [sign_of(part) for part in parts]
     verdict = "cannot be told"
-    if any(part["interval"][1] < 0 for part in parts):
+    if -1 in signs:
         verdict = "does not hold"
-    elif not missing and all(part["interval"][0] > 0 for part in parts):
+    elif len(parts) == len(claim.sums) and all(sign == 1 for sign in signs):
         verdict = "holds"
-    return {"claim": claim.text, "verdict": verdict, "parts": parts}
+    missing = len(claim.sums) - len(parts)
+    return {"claim": claim.text, "verdict": verdict, "parts": parts, "parts_not_run": missing}
+
+
+def sign_of(part: Mapping[str, Any]) -> int:
+    """A difference -> 1 or -1 where its intervals say so, else 0.
+
+    That over images always; that over seeds where there are several, and different trainings.
+    """
+    bounds = [part["interval"]]
+    if part["seed_interval"] and not part["one_training"]:
+        bounds.append(part["seed_interval"])
+    if all(low > 0 for low, _ in bounds):
+        return 1
+    return -1 if all(high < 0 for _, high in bounds) else 0
 
 
 def percent(value: float | None) -> str:
@@ -214,54 +264,61 @@ def bounds(pair: Sequence[float] | None) -> str:
 def columns(scale: str) -> list[str]:
     """The header of a table, whose numbers are all of one scale."""
     ours = "ours" if scale == "paper" else f"ours, `{scale}`"
-    return [
-        "row",
-        "paper",
-        ours,
-        "difference",
-        "seeds",
-        "over images",
-        "over seeds",
-        "hours",
-        "status",
-    ]
+    names = ["row", "paper", ours, "difference", "seeds", "over images", "over seeds"]
+    return [*names, "training hours", "status"]
 
 
-def cells(name: str, row: Mapping[str, Any], scale: str) -> list[str]:
-    """A row of the JSON -> its cells. A difference is of numbers of the same scale alone."""
-    paper = "-" if row["paper"] is None else f"{row['paper']:.2f}"
-    if "miou" not in row:
-        return [name, paper, *["-"] * 6, row["status"]]
-    difference = "-"
-    if scale == "paper" and row["paper"] is not None:
-        difference = f"{100 * row['miou'] - row['paper']:+.2f}"
-    spent = sum(seed["hours"] for seed in row["seeds"])
-    return [
-        name,
-        paper,
-        percent(row["miou"]),
-        difference,
-        str(len(row["seeds"])),
-        bounds(row["image_interval"]),
-        bounds(row["seed_interval"]),
-        f"{spent:.2f}",
-        row["status"],
-    ]
+def cells(result: Mapping[str, Any]) -> list[list[str]]:
+    """What a table's JSON holds -> the cells of its rows.
+
+    A difference is of numbers of the same scale alone, and of the whole split. A training that
+    several rows share has its hours at the first of them.
+    """
+    lines, trained = [], set()
+    for name, row in result["rows"].items():
+        paper = "-" if row["paper"] is None else f"{row['paper']:.2f}"
+        status = row["status"].replace("|", "/")
+        if "miou" not in row:
+            lines.append([name, paper, *["-"] * 6, status])
+            continue
+        difference = "-"
+        if result["scale"] == "paper" and row["paper"] is not None and row["whole_split"]:
+            difference = f"{100 * row['miou'] - row['paper']:+.2f}"
+        spent = f"{sum(seed['hours'] for seed in row['seeds']):.2f}"
+        numbers = [percent(row["miou"]), difference, str(len(row["seeds"]))]
+        numbers += [bounds(row["image_interval"]), bounds(row["seed_interval"])]
+        numbers.append("the same" if row["run"] in trained else spent)
+        lines.append([name, paper, *numbers, status])
+        trained.add(row["run"])
+    return lines
 
 
 def claim_line(claim: Mapping[str, Any]) -> str:
-    """A claim of the JSON -> a line, with the weakest of its differences."""
-    text = f"{claim['claim']}: **{claim['verdict']}**"
-    if not claim["parts"]:
-        return text
-    weakest = min(claim["parts"], key=lambda part: part["difference"])
-    low, high = (f"{100 * bound:+.2f}" for bound in weakest["interval"])
+    """A claim of the JSON -> a line, with the difference that decided it, or the least."""
+    alone = any(part["seeds"] == 1 and not part["one_training"] for part in claim["parts"])
+    of_these = ", of these trainings" if alone and claim["verdict"] != "cannot be told" else ""
+    text = f"{claim['claim']}: **{claim['verdict']}{of_these}**"
+    if claim["parts"]:
+        parts = sorted(claim["parts"], key=lambda part: part["interval"][0])
+        decisive = [part for part in parts if sign_of(part) == -1] or parts
+        text += f" ({difference_said(decisive[0])}"
+        text += f"; the least of {len(parts)})" if len(parts) > 1 else ")"
+    if claim["parts_not_run"]:
+        text += f"; {claim['parts_not_run']} of its differences have not been run"
+    return text
+
+
+def difference_said(part: Mapping[str, Any]) -> str:
+    """One difference of a claim -> `mg121 - mg111: +1.72, +0.74 to +2.73, one seed`."""
     terms = " ".join(
         f"{'+' if n > 0 else '-'} {f'{abs(n)} ' if abs(n) > 1 else ''}{row}"
-        for row, n in weakest["of"].items()
+        for row, n in part["of"].items()
     ).removeprefix("+ ")
-    least = "least of them, " if len(claim["parts"]) > 1 else ""
-    return f"{text} ({least}{terms}: {100 * weakest['difference']:+.2f}, {low} to {high})"
+    low, high = (f"{100 * bound:+.2f}" for bound in part["interval"])
+    said = f"{terms}: {100 * part['difference']:+.2f}, {low} to {high}"
+    if part["one_training"]:
+        return said
+    return f"{said}, {'one seed' if part['seeds'] == 1 else str(part['seeds']) + ' seeds'}"
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
@@ -288,10 +345,11 @@ def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
     number, scale = result["table"].removeprefix("table"), result["scale"]
     commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
     lines = [columns(scale), ["---"] * len(columns(scale))]
-    lines += [cells(name, row, scale) for name, row in result["rows"].items()]
+    lines += cells(result)
+    shared = result["shared_protocol"]
     return [
-        f"**Table {number}**, scale `{scale}`, {result['shared_protocol']['dataset']} "
-        f"{result['shared_protocol']['split']}, commit {', '.join(sorted(map(str, commits)))} "
+        f"**Table {number}**, scale `{scale}`, {shared['dataset']} {shared['split']}, trained and "
+        f"scored by commit {', '.join(sorted(map(str, commits)))} "
         f"([json](experiments/results/{scale}_{result['table']}.json))",
         "\n".join(f"| {' | '.join(line)} |" for line in lines),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
@@ -303,7 +361,7 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
     sections = []
     for result in results:
         scale = result["scale"]
-        lines = [cells(name, row, scale) for name, row in result["rows"].items()]
+        lines = cells(result)
         head = "".join(f"<th>{html.escape(cell.replace('`', ''))}</th>" for cell in columns(scale))
         body = "".join(
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>"
@@ -314,10 +372,13 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
             for claim in result["claims"]
         )
         protocol = ", ".join(f"{k} {v}" for k, v in result["shared_protocol"].items())
+        others = ", ".join(f"{method} {miou}" for method, miou in result["published"].items())
+        others = others and f"<p>Others, as the paper lists them: {html.escape(others)}.</p>"
         sections.append(
             f"<h2>Table {result['table'].removeprefix('table')}, scale {scale}</h2>"
             f"<table><tr>{head}</tr>{body}</table><ul>{claims}</ul>"
             + inline_png(plot(result), f"{result['table']} at scale {scale}")
+            + others
             + f"<p><small>{html.escape(protocol)}</small></p>"
         )
     write_page(file, "DeepLabv3: the paper's tables and ours", "".join(sections))
@@ -353,12 +414,18 @@ def main() -> None:
     arguments = parser.parse_args()
     page = arguments.page or arguments.runs / "report.html"
     try:
-        for scale in base.SCALES:
-            for table in tables.TABLES:
-                if (result := collect(table, scale, arguments.runs)) is not None:
-                    file = RESULTS / f"{scale}_{table}.json"
-                    write_json(file, result)
-                    print(f"{table}, {scale} -> {file.relative_to(ROOT)}")
+        if not arguments.runs.is_dir():
+            raise FileNotFoundError(f"--runs={arguments.runs} is no folder.")
+        found = [
+            result
+            for scale in base.SCALES
+            for table in tables.TABLES
+            if (result := collect(table, scale, arguments.runs)) is not None
+        ]
+        for result in found:
+            file = RESULTS / f"{result['scale']}_{result['table']}.json"
+            write_json(file, result)
+            print(f"{result['table']}, {result['scale']} -> {file.relative_to(ROOT)}")
         results = read_results()
         if not results:
             sys.exit("error: there is no run yet: python -m experiments.run table1 --scale=shapes")

@@ -2,20 +2,24 @@
 
     python -m experiments.run table1 table3 --scale=shapes --seeds=3
     python -m experiments.run table5:mg111 --scale=shapes  one row
-    python -m experiments.run table6 --dry_run             the commands, and what they cost
+    python -m experiments.run table6 --dry_run             the commands, and what they cost;
+                                                           with --calibrate also in hours, here
     python -m experiments.run table3 --shard=2/8           the second of eight jobs that share it
 
 What is there is not run again, and what was killed goes on where it stopped, when the same command
 is given again. A row that fails does not stop the others: failure.json in its folder has its last
 words and run.log all of them, and experiments.report shows it. Several runners may work in the same
-folder, from several machines too: none takes what another one has.
+folder, from several machines too if its file system has locks (flock) that hold between them: none
+takes what another one has, and what another one leaves unfinished is taken over.
 
 It ends with exit code 1 where a row failed, and 130 or 143 where it was stopped.
 """
 
 import argparse
+import collections
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import shlex
@@ -24,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import tensorflow as tf
@@ -46,7 +50,10 @@ class Work(NamedTuple):
     folder: pathlib.Path
     config: ml_collections.ConfigDict
     commands: Mapping[str, list[str]]  # What follows `python`, by the file that is there after it.
-    after: pathlib.Path | None = None  # The folder of the work whose weights it starts from.
+    inference: Mapping[str, dict[str, Any] | None]  # Of the file's numbers; None: it has none.
+    run: str = ""  # Its name at the paper's scale.
+    after: pathlib.Path | None = None  # The folder of the work whose weights it starts from;
+    start: pathlib.Path | None = None  # below that of all runs.
     devices: int = 1
 
 
@@ -54,6 +61,12 @@ def folder_of(runs: pathlib.Path, run: str, scale: str, seed: int) -> pathlib.Pa
     """A run's name -> its folder: train.py's own for seed 0, runs/shapes/table1/os8_seed1 for 1."""
     name = base.run_name(run, scale)
     return runs / (f"{name}_seed{seed}" if seed else name)
+
+
+def start_of(run: str, scale: str, seed: int) -> pathlib.Path | None:
+    """A run's name -> where, below the folder of all runs, the run is that it starts from."""
+    after = tables.row_of(run).after
+    return folder_of(pathlib.Path(), after, scale, seed) if after else None
 
 
 def plan(
@@ -77,46 +90,93 @@ def plan(
             config.init_from.path = str(after)
             flags.append(f"--config.init_from.path={after}")
         command = ["train.py", *flags, f"--workdir={folder}", *data]
-        works[run] = Work(folder, config, {"eval.json": command}, after, row.devices)
+        own = {"eval.json": inference_of(config)}
+        works[run] = Work(
+            folder,
+            config,
+            {"eval.json": command},
+            own,
+            run,
+            after,
+            start=start_of(run, scale, seed),
+            devices=row.devices,
+        )
     for name, row in rows.items():
         if row.why_not:
             continue
         work = works[row.run or name]
-        output, flags = evaluation_of(tables.config_of(name, scale), work.config)
-        command = ["eval.py", f"--run={work.folder}", *flags, *data]
-        if output not in work.commands:
-            if output.startswith("submission"):
-                command.append(f"--submission={work.folder / output}")
-            work.commands[output] = command
+        output, how = evaluation_of(tables.config_of(name, scale), work.config)
+        if output in work.commands:
+            continue
+        command = ["eval.py", f"--run={work.folder}", *flags_of(how), *data]
+        if output.startswith("submission"):
+            command.append(f"--submission={work.folder / output}")
+        work.commands[output] = command
+        work.inference[output] = None if output.startswith("submission") else how
     return list(works.values())
 
 
 def evaluation_of(
     config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict
-) -> tuple[str, list[str]]:
-    """A row's config, and its run's -> the file its number is in, and eval.py's flags for it.
+) -> tuple[str, dict[str, Any]]:
+    """A row's config, and its run's -> the file its number is in, and how the number comes about.
 
     Where only a server has the labels, it is the file for that server.
     """
     how = inference_of(config)
-    flags = [
+    if how["split"] == "test":
+        suffix = "zip" if config.eval_data.dataset == "cityscapes" else "tgz"
+        return f"submission.{suffix}", how
+    return f"{result_name(how, inference_of(trained))}.json", how
+
+
+def flags_of(how: Mapping[str, Any]) -> list[str]:
+    """What evaluation_of gives -> eval.py's flags for it."""
+    return [
         f"--split={how['split']}",
         f"--output_stride={how['output_stride']}",
         f"--scales={','.join(f'{scale:g}' for scale in how['scales'])}",
         "--flip" if how["flip"] else "--noflip",
     ]
-    if how["split"] == "test":
-        suffix = "zip" if config.eval_data.dataset == "cityscapes" else "tgz"
-        return f"submission.{suffix}", flags
-    return f"{result_name(how, inference_of(trained))}.json", flags
 
 
 def left(work: Work) -> list[str]:
     """The files of a work that are not there yet; all, where its folder is of another config."""
-    trained = work.folder / "config.json"
-    if trained.exists() and flat(read_config(work.folder)) != flat(work.config):
-        return list(work.commands)  # The first command says how they differ, and fails.
-    return [name for name in work.commands if not (work.folder / name).exists()]
+    if not is_of(work.folder, work.config, work.start):
+        return list(work.commands)  # Where a run is there the first command says what differs.
+    return [name for name in work.commands if not is_there(work, name)]
+
+
+def is_of(
+    folder: pathlib.Path, config: ml_collections.ConfigDict, start: pathlib.Path | None
+) -> bool:
+    """Whether a run in a folder is of a config, from the weights of start if that is given.
+
+    start: as start_of gives it: the folder of all runs may have been called otherwise.
+    """
+    try:
+        there, ours = flat(read_config(folder)), flat(config)
+    except (ValueError, OSError):
+        return False
+    if start:
+        path = pathlib.PurePath(there["init_from.path"])
+        if path.parts[-len(start.parts) :] != start.parts:
+            return False
+        ours["init_from.path"] = there["init_from.path"]
+    return there == ours
+
+
+def is_there(work: Work, name: str) -> bool:
+    """Whether one of a work's files is there, and of all of its steps and the right inference."""
+    file, how = work.folder / name, work.inference[name]
+    if how is None:
+        return file.exists()
+    try:
+        result = json.loads(file.read_text())
+        protocol = {**result["protocol"], "scales": tuple(result["protocol"]["scales"])}
+        return result["step"] == work.config.steps and how.items() <= protocol.items()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class Runner:
@@ -136,6 +196,7 @@ class Runner:
         while work.after and (state := self.complete(self._works[work.after])) != "done":
             if state == "failed":
                 return self._fail(work, [], f"{work.after}, whose weights it starts from, failed.")
+            print(f"{self.name(work)}: waits for {work.after}, which is being run.", flush=True)
             time.sleep(SECONDS_BETWEEN_LOOKS)
         if work.devices > max(1, devices_here()):
             return self._fail(
@@ -192,7 +253,10 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
     """
     environment = dict(os.environ)
     if work.devices > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(work.devices)))
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if len(visible) < work.devices:
+            visible = list(map(str, range(work.devices)))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[: work.devices])
     process = subprocess.Popen(
         [sys.executable, str(ROOT / command[0]), *command[1:]],
         stdout=subprocess.PIPE,
@@ -200,6 +264,7 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
         text=True,
         env=environment,
         pass_fds=[lock],
+        start_new_session=True,  # It is stopped through this process, once.
     )
     said = ""
     try:
@@ -212,8 +277,9 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
                     said = line.strip()
                 if " | " in line:
                     print(f"{name}: {line}", end="", flush=True)
-    except SystemExit:  # SIGTERM; after Ctrl-C it was told by the terminal.
-        process.terminate()
+    except BaseException as stopped:
+        interrupted = isinstance(stopped, KeyboardInterrupt)
+        process.send_signal(signal.SIGINT if interrupted else signal.SIGTERM)
         raise
     finally:
         process.wait()
@@ -239,21 +305,32 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
-    """Completes works, and says how far it is -> whether none failed."""
-    runner, start, states = Runner(works, runs), time.monotonic(), []
-    for number, work in enumerate(works, start=1):
-        had = not left(work)
-        print(f"[{number}/{len(works)}] {runner.name(work)}", flush=True)
-        states.append("there already" if had else runner.complete(work))
-        taken = time.monotonic() - start
-        ran = sum(state != "there already" for state in states)
-        more = taken / ran * (len(works) - number) if ran else 0
-        print(
-            f"[{number}/{len(works)}] {runner.name(work)}: {states[-1]}; "
-            f"{duration(taken)} so far, about {duration(more)} left",
-            flush=True,
-        )
-    counts = {state: states.count(state) for state in dict.fromkeys(states)}
+    """Completes works, and says how far it is -> whether none failed.
+
+    What other runners have is waited for at the end, and taken over where they left it.
+    """
+    runner, start, states = Runner(works, runs), time.monotonic(), {}
+    pending = list(works)
+    while pending:
+        for work in pending:
+            name = f"[{len(states) + 1}/{len(works)}] {runner.name(work)}"
+            print(name, flush=True)
+            state = "there already" if not left(work) else runner.complete(work)
+            if state == "taken":
+                print(f"{name}: another runner has it; later.", flush=True)
+                continue
+            states[work.folder] = state
+            taken = time.monotonic() - start
+            ran = sum(each != "there already" for each in states.values())
+            more = taken / ran * (len(works) - len(states)) if ran else 0
+            print(
+                f"{name}: {state}; {duration(taken)} so far, about {duration(more)} left",
+                flush=True,
+            )
+        pending = [work for work in pending if work.folder not in states]
+        if pending:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    counts = collections.Counter(states.values())
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     return "failed" not in counts
 
@@ -269,12 +346,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each: seeds 0, 1, ...")
     parser.add_argument("--shard", default="1/1", help="2/8: the second of eight jobs")
     parser.add_argument("--dry_run", action="store_true", help="print commands and cost alone")
+    parser.add_argument("--calibrate", action="store_true", help="with --dry_run: hours here, too")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--data_dir", help="shards; ~/tensorflow_datasets if not given")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if arguments.seeds < 1:
+            raise ValueError(f"--seeds={arguments.seeds}: at least one training of each is needed.")
         rows = tables.find_rows(arguments.rows)
+        for name, row in rows.items():
+            if row.why_not:
+                print(f"{name} is left out: {row.why_not}.")
         where = {"runs": arguments.runs, "data_dir": arguments.data_dir}
         works = [
             work
@@ -283,7 +366,7 @@ def main() -> None:
         ]
         works = of_shard(works, parse_shard(arguments.shard))
         if arguments.dry_run:
-            dry_run(works, rows, arguments.scale)
+            dry_run(works, arguments.scale, calibrate=arguments.calibrate)
         elif not run_all(works, arguments.runs):
             sys.exit(1)
     except (ValueError, OSError) as error:
@@ -293,14 +376,14 @@ def main() -> None:
         sys.exit(130)
 
 
-def dry_run(works: Sequence[Work], rows: Mapping[str, base.Row], scale: str) -> None:
+def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
     """Prints the commands that are left, and what the trainings among them cost."""
     for work in works:
         for name in left(work):
             print(shlex.join(["python", *work.commands[name]]))
+    runs = [work.run for work in works if "eval.json" in left(work)]
     print()
-    print(trainings_table(tables.trainings(rows), scale, calibrate=False))
-    print("Hours here: python -m experiments.cost ... --calibrate")
+    print(trainings_table(runs, scale, calibrate=calibrate) if runs else "No training is left.")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def find_rows(names: Iterable[str]) -> dict[str, base.Row]:
     """
     rows = {}
     for name in names:
-        table, _, row = name.partition(":")
+        table, _, row = name.replace("/", ":").partition(":")  # As it is printed, too.
         if table not in TABLES:
             raise ValueError(f"No table {table!r}; there are {', '.join(TABLES)}.")
         there = TABLES[table].ROWS

@@ -15,13 +15,14 @@ from experiments.report import (
     MARKERS,
     between_markers,
     cells,
+    claim_line,
     collect,
     columns,
     hours,
     markdown,
     write_report_page,
 )
-from experiments.run import evaluation_of, folder_of
+from experiments.run import evaluation_of, folder_of, plan
 from experiments.scores import protocol_hash, scores, write_counts
 from model.evaluate import Counts
 from model.metrics import confusion_matrix
@@ -44,11 +45,9 @@ def counts_of(right, seed):
 
 
 def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
-    """Leaves in runs/ what train.py and eval.py would of a row."""
-    run = tables.row_of(name).run or name
-    config = tables.config_of(run, scale)
-    config.seed = seed
-    folder = folder_of(runs, run, scale, seed)
+    """Leaves in runs/ what train.py and eval.py would of a row -> its JSON."""
+    work = plan({name: tables.row_of(name)}, scale=scale, seed=seed, runs=runs)[-1]
+    folder, config = work.folder, work.config
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json())
     (folder / "log.csv").write_text(
@@ -56,27 +55,35 @@ def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
         "20,1,0,0.1,1,8\n40,1,0,0.1,1,4\n"
     )
     counts = counts_of(right, seed)
+    name, how = evaluation_of(tables.config_of(name, scale), config)
     protocol = {
         **{field: "x" for field in report.SHARED},
-        **{"dataset": "shapes/1", "split": "val", **protocol},
+        **{"dataset": "shapes/1", **how, "scales": list(how["scales"]), **protocol},
     }
-    file = folder / evaluation_of(tables.config_of(name, scale), config)[0]
+    file = folder / name
     result = {
         **scores(counts, VOC_CLASS_NAMES),
-        "step": 40,
+        "step": config.steps,
         "commit": "1234567",
+        "num_images": 30,
+        "official_images": 30,
         "protocol": {**protocol, "hash": protocol_hash(protocol)},
     }
     write_json(file, result)
     write_counts(file.with_suffix(".npz"), counts)
-    return folder
+    return file
+
+
+def changed(file, **fields):
+    """Changes fields of a JSON."""
+    write_json(file, {**json.loads(file.read_text()), **fields})
 
 
 def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp_path):
     assert collect("table5", "shapes", tmp_path) is None
     add_run(tmp_path, "table5/mg111", 0.6)
     add_run(tmp_path, "table5/mg111", 0.64, seed=1)
-    folder = add_run(tmp_path, "table5/mg124", 0.7)
+    file = add_run(tmp_path, "table5/mg124", 0.7)
     failed = folder_of(tmp_path, "table5/mg121", "shapes", 0)
     failed.mkdir()
     write_json(failed / "failure.json", {"said": "error: no luck", "exit_code": 1})
@@ -90,21 +97,56 @@ def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp
     half = 12.706 * abs(np.diff([seed["miou"] for seed in twice["seeds"]])[0]) / 2
     assert high - twice["miou"] == pytest.approx(half, rel=1e-3) and low < twice["miou"]
     assert once["seed_interval"] is None and once["status"] == "run"
-    assert once["miou"] == json.loads((folder / "eval.json").read_text())["miou"]
+    assert once["miou"] == json.loads(file.read_text())["miou"]
     assert rows["mg121"] == {
         "paper": 75.93,
         "run": "table5/mg121",
         "status": "failed: error: no luck",
     }
+    write_json(folder_of(tmp_path, "table5/mg111", "shapes", 1) / "failure.json", {"said": "late"})
+    rows = collect("table5", "shapes", tmp_path)["rows"]
+    assert rows["mg111"]["status"] == "run; seed 1: failed: late"
     assert rows["mg124_rate24"]["status"] == "not run"
 
 
-def test_a_run_of_another_config_has_no_part_in_it(tmp_path):
-    folder = add_run(tmp_path, "table5/mg111", 0.6)
-    config = json.loads((folder / "config.json").read_text())
-    config["steps"] += 1
-    (folder / "config.json").write_text(json.dumps(config))
-    assert collect("table5", "shapes", tmp_path) is None
+def test_what_is_not_the_rows_own_has_no_part_in_it(tmp_path):
+    """Another config, other weights to start from, another step or inference, or damage."""
+    file = add_run(tmp_path, "table6/os8", 0.6)
+    config = file.with_name("config.json")
+    before = {path: path.read_bytes() for path in file.parent.iterdir()}
+
+    def status():
+        row = collect("table6", "shapes", tmp_path)
+        for path, content in before.items():
+            path.write_bytes(content)
+        return row and (row["rows"]["os8"]["status"], "miou" in row["rows"]["os8"])
+
+    assert status() == ("run", True)
+    add_run(tmp_path, "table6/os16", 0.5)
+    before |= {path: path.read_bytes() for path in file.parent.iterdir()}
+    changed(config, steps=7)
+    assert status() is None
+    fields = json.loads(config.read_text())
+    changed(config, init_from={**fields["init_from"], "path": "/val"})
+    assert status() is None
+    changed(file, step=600)
+    assert status() == (f"not run: {file} is of another step or way of inference", False)
+    file.write_bytes(file.with_name("eval.json").read_bytes())
+    assert status()[1] is False
+    file.write_text("{")
+    assert status()[1] is False
+    file.with_suffix(".npz").write_bytes(b"no")
+    assert "is damaged" in status()[0]
+    file.with_name("log.csv").unlink()
+    assert status() is None or not status()[1]
+
+
+def test_a_part_of_a_split_is_not_set_against_the_paper(tmp_path):
+    file = add_run(tmp_path, "table5/mg111", 0.6, scale="paper")
+    changed(file, official_images=1449)
+    result = collect("table5", "paper", tmp_path)
+    assert result["rows"]["mg111"]["status"] == "run; on 30 of 1449 images"
+    assert cells(result)[0][3] == "-"
 
 
 def test_one_training_is_under_all_of_its_tables(tmp_path):
@@ -129,15 +171,18 @@ def test_one_training_is_under_all_of_its_tables(tmp_path):
 
 
 def test_rows_of_other_images_or_labels_share_no_column(tmp_path):
-    add_run(tmp_path, "table5/mg111", 0.6)
-    add_run(tmp_path, "table5/mg124", 0.7, labels_sha256="others")
-    with pytest.raises(ValueError, match="mg111, seed 0 and .*mg124, seed 0.*in labels_sha256"):
-        collect("table5", "shapes", tmp_path)
+    for field in report.SHARED:
+        if field == "split":
+            continue  # That is of the row's inference, and no other is looked at.
+        add_run(tmp_path, "table5/mg111", 0.6)
+        add_run(tmp_path, "table5/mg124", 0.7, **{field: "others"})
+        with pytest.raises(ValueError, match=f"mg111, seed 0 and .*mg124, seed 0.*in {field}"):
+            collect("table5", "shapes", tmp_path)
 
 
 def test_hours_are_those_of_the_steps(tmp_path):
-    folder = add_run(tmp_path, "table5/mg111", 0.6)
-    assert hours(folder) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
+    file = add_run(tmp_path, "table5/mg111", 0.6)
+    assert hours(file.parent) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
 
 
 def verdicts(tmp_path, table, **rights):
@@ -165,6 +210,44 @@ def test_margins_are_differences_of_differences(tmp_path):
     assert said["margins shrink as blocks are added"] == "does not hold"
 
 
+def claim_of(tmp_path, text, table="table5"):
+    (claim,) = [c for c in collect(table, "shapes", tmp_path)["claims"] if c["claim"] == text]
+    return claim
+
+
+def test_seeds_that_disagree_leave_a_claim_open(tmp_path):
+    """And those that only one side has do not count."""
+    text = "(1, 2, 1) beats (1, 1, 1)"
+    for seed, (ours, theirs) in enumerate([(0.7, 0.6), (0.6, 0.65)]):
+        add_run(tmp_path, "table5/mg121", ours, seed=seed)
+        if seed == 0:
+            add_run(tmp_path, "table5/mg111", theirs)
+            assert claim_of(tmp_path, text)["verdict"] == "holds"
+            assert "**holds, of these trainings**" in claim_line(claim_of(tmp_path, text))
+    claim = claim_of(tmp_path, text)
+    assert claim["verdict"] == "holds" and claim["parts"][0]["seeds"] == 1
+    add_run(tmp_path, "table5/mg111", theirs, seed=1)
+    claim = claim_of(tmp_path, text)
+    assert claim["verdict"] == "cannot be told" and claim["parts"][0]["seeds"] == 2
+    low, high = claim["parts"][0]["seed_interval"]
+    assert low < 0 < high
+
+
+def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
+    for row, right in (("os8", 0.7), ("os16", 0.6), ("os32", 0.62), ("os128", 0.2)):
+        add_run(tmp_path, f"table1/{row}", right)
+    claim = claim_of(tmp_path, "a smaller output stride is better", "table1")
+    assert claim["verdict"] == "does not hold" and claim["parts_not_run"] == 3
+    said = claim_line(claim)
+    assert "(os16 - os32: -" in said and said.endswith("3 of its differences have not been run")
+
+
+def test_in_miniature_nothing_is_said_of_coco(tmp_path):
+    add_run(tmp_path, "table6/os16", 0.6)
+    claims = [claim["claim"] for claim in collect("table6", "shapes", tmp_path)["claims"]]
+    assert "several scales help" in claims and not any("COCO" in claim for claim in claims)
+
+
 def test_every_claim_is_of_rows_that_are_there_and_holds_in_the_paper():
     for table, claims in CLAIMS.items():
         papers = {row: value.paper_miou for row, value in tables.TABLES[table].ROWS.items()}
@@ -177,7 +260,7 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
     for scale in ("shapes", "paper"):
         add_run(tmp_path, "table5/mg111", 0.6, scale=scale)
         result = collect("table5", scale, tmp_path)
-        row = dict(zip(columns(scale), cells("mg111", result["rows"]["mg111"], scale), strict=True))
+        row = dict(zip(columns(scale), cells(result)[0], strict=True))
         assert row["paper"] == "75.36"
         if scale == "paper":
             assert row["difference"] == f"{100 * result['rows']['mg111']['miou'] - 75.36:+.2f}"
@@ -195,7 +278,7 @@ def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     result = collect("table5", "shapes", tmp_path)
     part = markdown([result])
     assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
-    assert "- image pooling helps: **cannot be told**" in part
+    assert "- image pooling helps: **cannot be told**; 1 of its differences" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
     once = between_markers(readme, part)
     assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")

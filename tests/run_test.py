@@ -14,11 +14,12 @@ import pytest
 from experiments import base, run, tables
 from experiments.run import Work, evaluation_of, of_shard, parse_shard, plan, run_all, take
 from experiments.runs import write_text
+from experiments.scores import inference_of
 from tests.conftest import ROOT
 
 # Stands for train.py and eval.py: notes that it ran, and leaves what it was asked for.
 PROGRAM = """
-import pathlib, shutil, sys, time
+import json, pathlib, shutil, sys, time
 folder, output, seconds = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 root = pathlib.Path(__file__).parent
 with (root / "ran").open("a") as ran:
@@ -29,8 +30,10 @@ if (root / f"{folder.name} fails").exists():
     sys.exit("error: it was to fail")
 if not (folder / "config.json").exists():
     shutil.copy(root / "config.json", folder)
-(folder / output).touch()
-"""
+protocol = {"split": "val", "output_stride": 8 if "os8" in output else 16}
+protocol |= {"scales": [1.0], "flip": False}
+(folder / output).write_text(json.dumps({"step": STEPS, "protocol": protocol}))
+""".replace("STEPS", str(base.get_config("shapes").steps))
 
 
 @pytest.fixture
@@ -39,13 +42,17 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM)
     write_text(tmp_path / "config.json", base.get_config("shapes").to_json())
     monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LOOKS", 0.1)
     return tmp_path
 
 
 def work(root, name, *, after=None, seconds=0, outputs=("eval.json", "eval_val_os8.json")):
     folder = root / "runs" / name
     commands = {each: ["program.py", str(folder), each, str(seconds)] for each in outputs}
-    return Work(folder, base.get_config("shapes"), commands, after and root / "runs" / after)
+    own = inference_of(base.get_config("shapes"))
+    inference = {each: {**own, "output_stride": 8 if "os8" in each else 16} for each in outputs}
+    after = after and root / "runs" / after
+    return Work(folder, base.get_config("shapes"), commands, inference, name, after)
 
 
 def ran(root):
@@ -135,10 +142,42 @@ def test_what_fails_does_not_stop_the_others(root, capsys):
 
 def test_a_folder_of_another_config_is_not_taken_for_done(root):
     done = work(root, "a")
-    assert run_all([done], root / "runs")
+    assert run_all([done], root / "runs") and not run.left(done)
     config = base.get_config("shapes")
     config.seed = 1
     assert run.left(done._replace(config=config)) == ["eval.json", "eval_val_os8.json"]
+    (done.folder / "config.json").write_text("{")
+    assert run.left(done) == ["eval.json", "eval_val_os8.json"]
+
+
+def test_a_file_of_another_step_or_inference_or_a_damaged_one_is_made_again(root):
+    done = work(root, "a")
+    assert run_all([done], root / "runs")
+    file = done.folder / "eval_val_os8.json"
+    right = file.read_text()
+    for wrong in (right.replace("1800", "600"), (done.folder / "eval.json").read_text(), "{", "[]"):
+        file.write_text(wrong)
+        assert run.left(done) == ["eval_val_os8.json"]
+    assert run_all([done], root / "runs") and file.read_text() == right
+
+
+def test_a_run_is_known_wherever_the_folder_of_all_runs_is(tmp_path):
+    """Also where it was called otherwise when the run began."""
+    (_, ours), (_, theirs) = (
+        works_of("table6:coco", scale="shapes", runs=tmp_path / runs) for runs in ("a", "b")
+    )
+    ours.folder.mkdir(parents=True)
+    write_text(ours.folder / "config.json", theirs.config.to_json())
+    assert run.is_of(ours.folder, ours.config, ours.start)
+    theirs.config.init_from.path = str(tmp_path / "b" / "shapes" / "base")
+    write_text(ours.folder / "config.json", theirs.config.to_json())
+    assert not run.is_of(ours.folder, ours.config, ours.start)
+    (begins,) = works_of("table5:mg111", scale="shapes", runs=tmp_path)
+    begins.config.init_from.path = "elsewhere"
+    begins.folder.mkdir(parents=True)
+    write_text(begins.folder / "config.json", begins.config.to_json())
+    begins.config.init_from.path = ""
+    assert not run.is_of(begins.folder, begins.config, begins.start)
 
 
 def test_a_row_for_more_devices_than_are_here_says_so(root):
@@ -164,8 +203,7 @@ def test_two_runners_never_take_the_same(root):
     assert set(ran(root).values()) == {1} and len(ran(root)) == 12
 
 
-def test_one_waits_for_weights_that_another_is_at(root, monkeypatch):
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LOOKS", 0.1)
+def test_one_waits_for_weights_that_another_is_at(root):
     first = work(root, "a", seconds=0.5)
     other = threading.Thread(target=run_all, args=([first], root / "runs"))
     other.start()
@@ -201,6 +239,18 @@ run.run_all([work(root, "a", seconds=float(sys.argv[1]))], root / "runs")
     assert ran(root) == {"a eval.json": 2, "a eval_val_os8.json": 1}
 
 
+def test_what_another_runner_leaves_unfinished_is_taken_over(root):
+    mine = work(root, "a")
+    with take(mine.folder) as held:
+        assert held is not None
+        runner = threading.Thread(target=run_all, args=([mine], root / "runs"))
+        runner.start()
+        time.sleep(0.3)
+        assert runner.is_alive() and not ran(root)
+    runner.join(timeout=30)
+    assert ran(root) == {"a eval.json": 1, "a eval_val_os8.json": 1}
+
+
 def test_shards_share_all_of_it_and_part_no_chain(tmp_path):
     works = [
         each
@@ -213,6 +263,10 @@ def test_shards_share_all_of_it_and_part_no_chain(tmp_path):
     for shard in shards:
         folders = {w.folder for w in shard}
         assert all(w.after in folders for w in shard if w.after)
+
+
+def test_a_row_may_be_asked_for_as_it_is_printed():
+    assert tables.find_rows(["table5/mg111"]) == tables.find_rows(["table5:mg111"])
 
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "2", "a/b", "1/0", "-1/2"])
@@ -229,3 +283,10 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     out = capsys.readouterr().out
     assert "python train.py --config=experiments/table5.py:mg111@shapes" in out
     assert "memory, GB" in out and not list(tmp_path.iterdir())
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=3", "--shard=2/2"])
+    run.main()
+    out = capsys.readouterr().out
+    assert out.count("python train.py") == 1 and out.count("\ntable5/mg111 ") == 1
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=0"])
+    with pytest.raises(SystemExit, match="--seeds=0: at least one"):
+        run.main()
