@@ -29,6 +29,7 @@ from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
 from experiments.terminal import run_program
+from model.deeplabv3 import corners_of
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True
@@ -99,7 +100,8 @@ def main(_) -> None:
     folder = pathlib.Path(OUTPUT.value or run / "saved_model")
     with tempfile.TemporaryDirectory() as beside:
         data_file = pathlib.Path(beside) / "data.json"
-        write_json(data_file, {**data, "margin": margin_of(config, output_stride)})
+        pieces = {"margin": margin_of(config, output_stride), "corners": corners_of(model)}
+        write_json(data_file, {**data, **pieces})
         segmenter = Segmenter(
             model,
             backbone=config.model.backbone,

@@ -15,6 +15,7 @@ from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
 from experiments.weights import open_weights
+from model.inference import class_probabilities
 from model.pretrained import load
 from model.pretrained_torchvision import from_torchvision
 from tests.conftest import ROOT
@@ -141,18 +142,21 @@ def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("runs/**/*.json"))
 
 
-def test_half_pixel_corners_reach_whole_images(monkeypatch):
-    """torchvision's head: a side is padded to a multiple of the stride, and no pixel more."""
+@pytest.mark.parametrize("size", [(64, 96), (65, 91)])
+def test_whole_images_have_the_output_of_torchvisions_network_itself(size):
+    """At any size: nothing is padded."""
     weights = from_torchvision(random_values(torchvision_shapes("tiny", 21)))
     config = small_config(**{"model.backbone": "resnet_tiny_torchvision"})
     config.model.update({**weights.model, "batch_norm_decay": 0.9})
     model = build_model(config)
     load(model, weights)
     predict = predictor(model, backbone="resnet_tiny_torchvision", output_stride=8)
-    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.uint8)
-    expected = np.array(model(image)).argmax(-1)
-    assert len(np.unique(expected)) > 2
-    assert (predict(image).numpy() == expected).mean() > 0.9999
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
+    expected = tf.nn.softmax(model(image)).numpy()
+    how = {"output_stride": 8, "mean_pixel": (0, 0, 0), "corners": "half_pixel"}
+    np.testing.assert_allclose(class_probabilities(model, image, **how), expected, atol=1e-5)
+    assert len(np.unique(expected.argmax(-1))) > 2
+    assert (predict(image).numpy() == expected.argmax(-1)).mean() > 0.9999
 
 
 def test_a_config_written_before_heads_had_names_is_read(tmp_path):
