@@ -2,6 +2,7 @@
 
 import pathlib
 import pickle
+import re
 
 import keras
 import ml_collections
@@ -17,6 +18,7 @@ from model.pretrained_torchvision import from_torchvision
 
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
 PYTORCH = (".pth", ".pt")
+STATE = ("model", "state_dict", "model_state_dict")  # Where trainings keep it in a larger dict.
 HDF5 = (".h5", ".hdf5")
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # In Keras's order.
 # What weights in one part of the network presume of the model beside its backbone.
@@ -94,16 +96,30 @@ def _read_pytorch(file):
         raise ValueError("reading it takes PyTorch: pip install torch") from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if "Unsupported global" in str(error):
+    except Exception as error:  # What a damaged pickle makes it raise may be anything.
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise ValueError(
                 "it holds more than weights, and reading that could run code: not read. Save "
                 "model.state_dict() alone."
             ) from error
-        raise ValueError(f"it is damaged, or no file of PyTorch: {_first_line(error)}") from error
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        # What PyTorch says of a pickle is how to run it all the same.
+        said = "" if isinstance(error, pickle.UnpicklingError) else f": {_first_line(error)}"
+        raise ValueError(f"it is damaged, or no file of PyTorch{said}") from error
+    if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
+        state = next((state[key] for key in STATE if isinstance(state.get(key), dict)), state)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in state.items()
+    ):
         raise ValueError("it is no state_dict, tensors by name. Save model.state_dict() alone.")
-    return {name: tensor.float().numpy() for name, tensor in state.items()}
+    values = {}
+    for name, tensor in state.items():
+        try:
+            values[name] = tensor.detach().float().numpy()
+        except (TypeError, RuntimeError) as error:  # Sparse, quantized, or without storage.
+            raise ValueError(f"{name} is no dense tensor of numbers.") from error
+    if all(name.startswith("module.") for name in values):  # Of DistributedDataParallel.
+        return {name.removeprefix("module."): value for name, value in values.items()}
+    return values
 
 
 def _read_hdf5(file):

@@ -57,9 +57,9 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
             values[name] = value.transpose(2, 3, 1, 0)  # They have the filters first.
     model = {"backbone": recognised(values, "torchvision", pixels=TORCHVISION)}
     if segments:
-        bias = foreign.get("classifier.4.bias")
-        if bias is None:
-            raise ValueError("It lacks classifier.4.bias, of which each class has one.")
+        bias = foreign.get("classifier.4.bias", np.zeros(()))
+        if bias.ndim != 1:
+            raise ValueError("It lacks classifier.4.bias, a number for each class.")
         model = {**model, **MODEL, "num_classes": len(bias)}
     return Weights(values, model, theirs, skipped=skipped)
 

@@ -1,5 +1,6 @@
 """Weights from any file: what is in it is known for what it is, or refused, and nothing half."""
 
+import os
 import pathlib
 import pickle
 import sys
@@ -158,13 +159,15 @@ MISTAKES = {
     "nowhere.h5": "There is no file .*nowhere.h5",
     "nowhere.pth": "There is no file .*nowhere.pth",
     "nowhere": "There is no checkpoint in .*nowhere to start from",
+    ".": "There is no checkpoint in .* to start from",
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_cannot_be_read_is_named_in_a_line(files, name):
+def test_what_cannot_be_read_is_named_in_a_line(files, name, monkeypatch):
+    monkeypatch.chdir(files)
     with pytest.raises((ValueError, OSError), match=MISTAKES[name]) as error:
-        open_weights(str(files / name), "")
+        open_weights(name, "")
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -246,22 +249,71 @@ def test_a_state_dict_is_read_and_all_else_of_pytorch_refused(tmp_path):
     for name, value in expected.values.items():
         np.testing.assert_array_equal(read.values[name], value, err_msg=name)
 
-    class Malicious:
-        def __reduce__(self):
-            return pathlib.Path.touch, (tmp_path / "it_ran",)
-
-    torch.save({**state, "x": Malicious()}, tmp_path / "malicious.pth")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({0: torch.ones(3)}, tmp_path / "numbered.pth")
+    torch.save({**state, "conv1.weight": torch.eye(3).to_sparse()}, tmp_path / "sparse.pth")
+    torch.save({**state, "classifier.4.bias": torch.tensor(1.0)}, tmp_path / "scalar.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "noise.pth").write_bytes(bytes(range(256)) * 40)
     for name, said in {
-        "malicious": "holds more than weights, and reading that could run code: not read",
-        "old": "could run code|is damaged, or no file of PyTorch",
         "list": "is no state_dict",
+        "numbered": "is no state_dict",
+        "sparse": "conv1.weight is no dense tensor",
+        "scalar": "lacks classifier.4.bias, a number for each class",
         "cut": "is damaged, or no file of PyTorch",
+        "noise": "is damaged, or no file of PyTorch",
     }.items():
-        with pytest.raises(ValueError, match=said) as error:
+        with pytest.raises(ValueError, match=f"{name}.pth: .*{said}") as error:
             open_weights(str(tmp_path / f"{name}.pth"), "")
         assert len(str(error.value).splitlines()) == 1
-    assert not (tmp_path / "it_ran").exists()
+        assert "weights_only" not in str(error.value)
+
+
+class Runs:
+    """Calls a function of Python where it is unpickled."""
+
+    def __init__(self, function, argument):
+        self.called = function, (argument,)
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [os.system, eval, pathlib.Path.touch])
+def test_a_pickle_that_would_run_code_is_called_so_and_does_not_run(function, zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    ran = tmp_path / "it_ran"
+    argument = {os.system: f"touch {ran}", eval: f"open({str(ran)!r}, 'w')"}.get(function, ran)
+    state = {"conv1.weight": torch.ones(3), "x": Runs(function, argument)}
+    torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(state["x"], protocol=2))
+    for name in ("x.pth", "bare.pth"):
+        with pytest.raises(ValueError, match=f"{name}: .* could run code: not read") as error:
+            open_weights(str(tmp_path / name), "")
+        assert len(str(error.value).splitlines()) == 1
+        assert "weights_only" not in str(error.value)
+    assert not ran.exists()
+
+
+def test_what_pytorch_says_of_other_pickles_is_not_passed_on(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def load(*_, **__):
+        raise pickle.UnpicklingError("Weights only load failed. Set `weights_only=False`.")
+
+    (tmp_path / "x.pth").write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ValueError, match="x.pth: it is damaged, or no file of PyTorch$"):
+        open_weights(str(tmp_path / "x.pth"), "")
+
+
+@pytest.mark.parametrize("key", weights.STATE)
+def test_a_state_dict_is_found_in_a_trainings_checkpoint(key, tmp_path):
+    torch = pytest.importorskip("torch")
+    values = random_values(torchvision_shapes("tiny", None))
+    state = {f"module.{name}": torch.from_numpy(np.array(value)) for name, value in values.items()}
+    torch.save({key: state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "x.pth")
+    read, expected = open_weights(str(tmp_path / "x.pth"), ""), from_torchvision(values)
+    assert read.values.keys() == expected.values.keys() and read.skipped == expected.skipped
