@@ -13,7 +13,7 @@ from data.features import class_metadata
 from data.files import write_json, write_text
 from experiments import base
 from experiments.runs import build_model, checkpoint_manager, weights_by_name
-from experiments.weights import is_checkpoint, open_weights
+from experiments.weights import describe, is_checkpoint, open_weights
 from model.pretrained import Weights, load
 
 IMPORTED = pathlib.Path("runs/imported")
@@ -48,7 +48,7 @@ def as_run(path: str) -> pathlib.Path:
 
 
 def _check(path, weights):
-    if not weights.renamed:
+    if not weights.names:
         raise ValueError(f"{path} is a checkpoint of a run: name the run's folder.")
     backbone, num_classes = weights.model["backbone"], weights.model.get("num_classes")
     start = (
@@ -88,7 +88,12 @@ def _write(run, weights, config, source):
     Raises ValueError where the weights are not all that the model has.
     """
     model = build_model(config)
-    load(model, weights)
+    path = config.init_from.path
+    try:
+        report = load(model, weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    print(describe(path, weights, report), flush=True)
     classes = class_metadata(VOC_CLASS_NAMES, voc_palette()[: len(VOC_CLASS_NAMES)])
     run.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}_") as beside:

@@ -1,5 +1,6 @@
 """Weights to start from: a run's, or other people's, whatever file they are in."""
 
+import collections
 import pathlib
 import pickle
 import re
@@ -11,7 +12,7 @@ import tensorflow as tf
 from experiments.runs import read_config, read_weights
 from experiments.terminal import table
 from model import pretrained
-from model.pretrained import Weights
+from model.pretrained import BATCH_NORM, Report, Weights, with_theirs
 from model.pretrained_keras import from_keras
 from model.pretrained_tf1 import from_tf1
 from model.pretrained_torchvision import from_torchvision
@@ -20,7 +21,6 @@ IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # ker
 PYTORCH = (".pth", ".pt")
 STATE = ("model", "state_dict", "model_state_dict")  # Where trainings keep it in a larger dict.
 HDF5 = (".h5", ".hdf5")
-BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # In Keras's order.
 # What weights in one part of the network presume of the model beside its backbone.
 CONVENTION = {"backbone": ("backbone",), "without_logits": ("backbone", "head")}
 CONVENTION["whole"] = CONVENTION["without_logits"]
@@ -132,7 +132,9 @@ def _read_hdf5(file):
         if not isinstance(item, h5py.Dataset):
             return
         *_, weight = path.split("/")
-        if "name" in item.parent.attrs:  # .weights.h5: numbered, in the order of creation.
+        if path.startswith("optimizer/"):
+            values[path] = item[()]
+        elif "name" in item.parent.attrs:  # .weights.h5: numbered, in the order of creation.
             weights = ("kernel", "bias") if len(item.parent) <= 2 else BATCH_NORM
             values[f"{item.parent.attrs['name']}/{weights[int(weight) % len(weights)]}"] = item[()]
         else:
@@ -189,6 +191,11 @@ def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
             f"{path}: {error}\nAnother --config.init_from.part may fit, or "
             "--config.init_from.strict=False takes what does."
         ) from error
+    return describe(path, weights, report)
+
+
+def describe(path: str, weights: Weights, report: Report) -> str:
+    """What became of the weights of a path -> a table of it by groups, and by name what differs."""
     groups = {name: pretrained.group_of(name) for name in {*weights.values, *report.missing}}
     rows = [
         [group, *(str(sum(groups.get(n, "other") == group for n in names)) for names in report)]
@@ -196,6 +203,13 @@ def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
     ]
     rows = [row for row in rows if set(row[1:]) != {"0"}]
     lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
+    lines += [f"missing: {with_theirs(name, weights)}" for name in report.missing]
+    lines += [f"unknown: {name}" for name in report.unknown]
+    if report.skipped:
+        # By the first and the last part of their names, as all of a layer's slots.
+        parts = [re.split("[./]", name) for name in report.skipped]
+        alike = collections.Counter("...".join(dict.fromkeys((p[0], p[-1]))) for p in parts)
+        lines.append("skipped: " + ", ".join(f"{name} ({n})" for name, n in alike.items()))
     return "\n".join([f"Weights from {path}:", table([["", *report._fields], *rows]), *lines])
 
 

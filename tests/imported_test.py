@@ -77,6 +77,7 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     done = program(tmp_path, "export.py", f"--run={checkpoint}")
     assert done.returncode == 0, done.stderr
     assert "multi_grid (1, 2, 4), atrous_rates (6, 12, 18)" in done.stdout
+    assert f"Weights from {checkpoint}:\n" in done.stdout and "Momentum (3)" in done.stdout
     run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"
     data = read_data(run)
     assert data["class_names"][1] == "aeroplane" and data["palette"][1] == [128, 0, 0]
@@ -137,7 +138,9 @@ def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
     values = random_values(tf1_shapes("tiny", num_classes=21))
     del values["aspp0/BatchNorm/gamma"]
     write_tf1(tmp_path / "x.ckpt", values)
-    with pytest.raises(ValueError, match="aspp_1x1_bn/gamma: not there"):
+    with pytest.raises(
+        ValueError, match=r"x.ckpt: .*\n  aspp_1x1_bn/gamma \(aspp0/BatchNorm/gamma\): not there"
+    ):
         as_run("x.ckpt")
     assert not list(tmp_path.glob("runs/**/*.json"))
 

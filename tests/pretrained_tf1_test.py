@@ -144,6 +144,8 @@ def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
         shapes = tf1_shapes(depth, beta=beta, num_classes=num_classes)
         values = {name: np.full(shape, 0.5, np.float32) for name, shape in shapes.items()}
         values["global_step"] = np.int64(30_000)
+        if not num_classes:
+            values[f"resnet_v1_{depth}/mean_rgb"] = np.float32((123.15163, 115.90288, 103.06262))
         write(tmp_path / "model.ckpt", values)
         weights = open_weights(str(tmp_path / "model.ckpt"), "")
         report = load(model, weights, part=part)
@@ -183,3 +185,20 @@ def test_deeplabv3_plus_is_refused(more):
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="no ResNet-50 or 101 of the authors: .*none of ours"):
         from_tf1({"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32))})
+
+
+@pytest.mark.parametrize("name", ["aspp5/weights", "resnet_v1_tiny/conv1/biases", "attention/gain"])
+def test_what_such_a_network_does_not_have_is_unknown(name):
+    weights = from_tf1({**values_of("tiny", False, 21), name: np.ones(3)})
+    assert weights.unknown == (name,)
+    kept = ("/Momentum", "/RMSProp_1", "/Adam", "/ExponentialMovingAverage")
+    slots = {f"aspp0/weights{end}": np.ones(3) for end in kept}
+    weights = from_tf1({**values_of("tiny", False, None), **slots, "beta1_power": np.ones(())})
+    assert not weights.unknown and slots.keys() <= set(weights.skipped)
+
+
+def test_another_mean_pixel_than_slims_is_refused():
+    values = dict(values_of("tiny", False, None))
+    values["resnet_v1_tiny/mean_rgb"] = np.array([123.68, 116.78, 103.94], np.float32)
+    with pytest.raises(ValueError, match=r"mean_rgb is \[123.68.*less \[123.15, 115.9, 103.06\]"):
+        from_tf1(values)

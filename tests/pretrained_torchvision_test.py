@@ -112,6 +112,27 @@ def test_rates_at_output_stride_8_are_torchvisions():
     assert {rate for block in plan for _, rate in block} == {1}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backbone.layer1.0.conv2.bias",
+        "backbone.layer1.0.se.fc1.weight",
+        "backbone.layer5.0.conv1.weight",
+        "classifier.0.convs.5.weight",
+        "layer1.0.conv1.weight",
+    ],
+)
+def test_what_such_a_network_does_not_have_is_unknown(name):
+    weights = from_torchvision(wrong(lambda state: state.update({name: np.ones(3)})))
+    assert weights.unknown == (name,)
+
+
+@pytest.mark.parametrize("name", ["classifier.4.bias", "backbone.layer1.0.conv2.weight"])
+def test_a_number_in_place_of_a_weight_is_named(name):
+    with pytest.raises(ValueError, match=rf"{name} has the shape \(\)"):
+        from_torchvision(wrong(lambda state: state.update({name: np.float32(1)})))
+
+
 def wrong(change):
     """A state_dict of deeplabv3 with a small ResNet, changed."""
     state = random_values(torchvision_shapes("tiny", 5))
