@@ -9,13 +9,14 @@ import keras
 import ml_collections
 import tensorflow as tf
 
-from experiments.runs import read_config, read_weights
+from experiments.runs import checkpoints_in, read_config, read_weights
 from experiments.terminal import table
 from model import pretrained
 from model.pretrained import BATCH_NORM, Report, Weights, with_theirs
 from model.pretrained_keras import from_keras
 from model.pretrained_tf1 import from_tf1
 from model.pretrained_torchvision import from_torchvision
+from model.resnet import BACKBONES
 
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
 PYTORCH = (".pth", ".pt")
@@ -36,11 +37,7 @@ def open_weights(path: str, backbone: str) -> Weights:
     """
     if path == "imagenet":
         return _imagenet(backbone)
-    file = pathlib.Path(path.removesuffix(".index"))
-    if file.is_file():
-        _refuse_web_page(file)
-    elif file.suffix in PYTORCH + HDF5:
-        raise FileNotFoundError(f"There is no file {path}.")
+    file = named_file(path)
     try:
         if file.suffix in PYTORCH:
             return from_torchvision(_read_pytorch(file))
@@ -53,6 +50,28 @@ def open_weights(path: str, backbone: str) -> Weights:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return _ours(file)
+
+
+def named_file(path: str) -> pathlib.Path:
+    """What a person named -> a file, a checkpoint without its endings, or a folder; or nothing.
+
+    Raises FileNotFoundError for a file that is not there, and for a folder of others' checkpoints;
+    ValueError for a web page, and for a part of a checkpoint.
+    """
+    if part := re.search(r"\.(data-\d+-of-\d+|meta)$", path):
+        raise ValueError(f"{path} is a part of a checkpoint: name {path[: part.start()]}")
+    file = pathlib.Path(path.removesuffix(".index"))
+    for there in (file, pathlib.Path(f"{file}.index")):
+        if there.is_file():
+            _refuse_web_page(there)
+    if file.suffix in (*PYTORCH, *HDF5, ".ckpt") and not (file.is_dir() or is_checkpoint(file)):
+        raise FileNotFoundError(f"There is no file {path}.")
+    others = [*file.glob("*.ckpt"), *(index.with_suffix("") for index in file.glob("*.index"))]
+    if others and not (checkpoints_in(file) or (file / "config.json").exists()):
+        raise FileNotFoundError(
+            f"{file} is a folder of others' checkpoints: name one of them, as {max(others)}"
+        )
+    return file
 
 
 def is_checkpoint(file: pathlib.Path) -> bool:
@@ -222,6 +241,11 @@ def check_convention(weights: Weights, config: ml_collections.ConfigDict) -> Non
     for field in CONVENTION[part]:
         theirs, ours = weights.model.get(field), config.model[field]
         if theirs not in (None, ours):
+            if field == "backbone" and _alike_but_for_depth(theirs, ours):
+                raise ValueError(
+                    f"{path} is a {theirs}, which is of another depth than {ours}: "
+                    f"--config.model.backbone={theirs} takes it. Nothing was loaded."
+                )
             raise ValueError(
                 f"{path} was trained as {field} {theirs}, which sees pixels or lays its features "
                 f"otherwise than {ours}: --config.model.{field}={theirs} takes it. Nothing was "
@@ -232,6 +256,10 @@ def check_convention(weights: Weights, config: ml_collections.ConfigDict) -> Non
             theirs, ours = (_listed(m.get(field)) for m in (weights.model, config.model))
             if weights.model and theirs != ours:
                 print(f"note: {path} was trained with {field} {theirs}; here it is {ours}.")
+
+
+def _alike_but_for_depth(theirs, ours):
+    return BACKBONES[theirs]._replace(num_units=BACKBONES[ours].num_units) == BACKBONES[ours]
 
 
 def _listed(value):

@@ -1,6 +1,8 @@
 """Other people's weights through all programs: fine-tuned as a backbone, used as a whole model."""
 
+import ast
 import json
+import shlex
 import subprocess
 import sys
 
@@ -11,10 +13,11 @@ from PIL import Image
 
 import export
 import train
+from experiments import base, imported
 from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
-from experiments.weights import open_weights
+from experiments.weights import check_convention, open_weights
 from model.inference import class_probabilities
 from model.pretrained import load
 from model.pretrained_torchvision import from_torchvision
@@ -116,6 +119,57 @@ def test_another_file_of_the_same_name_is_no_silent_match(checkpoint, tmp_path):
     write_tf1(tmp_path / checkpoint, values)
     with pytest.raises(ValueError, match="was imported from another file than deeplab/model.ckpt"):
         as_run(checkpoint)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
+    """The slower one finds the run of the faster one, and takes it if it is of the same file."""
+    calls = []
+
+    def opened(*arguments, **how):
+        weights = open_weights(*arguments, **how)
+        calls.append(arguments)
+        if len(calls) == 1:
+            if not same:
+                write_tf1(tmp_path / checkpoint, {**values, "logits/semantic/biases": np.ones(21)})
+            as_run(checkpoint)
+        return weights
+
+    values = random_values(tf1_shapes("tiny", num_classes=21))
+    monkeypatch.setattr(imported, "open_weights", opened)
+    if same:
+        run = as_run(checkpoint)
+        assert load_weights(build_model(read_config(run)), run) == 0
+    else:
+        with pytest.raises(ValueError, match="was imported from another file"):
+            as_run(checkpoint)
+    assert len(calls) == 2
+    assert [path.name for path in (tmp_path / "runs" / "imported").iterdir()] == [
+        "deeplab_model.ckpt"
+    ]
+
+
+def test_a_model_of_other_classes_is_said_how_to_train_from(tmp_path, monkeypatch, capsys):
+    """The command that is proposed takes all of it but its logits."""
+    weights = from_torchvision(random_values(torchvision_shapes("tiny", 5)))
+    monkeypatch.setattr(imported, "open_weights", lambda path, backbone: weights)
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match="has 5 classes, and only VOC's 21") as error:
+        as_run(str(tmp_path / "x.pth"))
+    command = shlex.split(str(error.value).partition("python train.py ")[2])
+    fields = dict(flag.removeprefix("--config.").split("=") for flag in command[1:])
+    fields["model.multi_grid"] = ast.literal_eval(fields["model.multi_grid"])
+    assert fields["init_from.part"] == "without_logits"
+    config = base.get_config()
+    config.update_from_flattened_dict(fields)
+    check_convention(weights, config)
+    assert not capsys.readouterr().out
+    assert not load(build_model(config), weights, part="without_logits").unknown
+
+
+def test_a_file_that_is_not_there_is_no_missing_run():
+    with pytest.raises(FileNotFoundError, match="There is no file nowhere.pth"):
+        as_run("nowhere.pth")
 
 
 @pytest.mark.parametrize(

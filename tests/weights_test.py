@@ -15,6 +15,7 @@ import tensorflow as tf
 from experiments import base, weights
 from experiments.runs import open_run, weights_by_name
 from experiments.weights import check_convention, initialise, open_weights
+from model import pretrained
 from model.deeplabv3 import deeplabv3
 from model.pretrained_torchvision import from_torchvision
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
@@ -66,6 +67,11 @@ def files(tmp_path_factory):
     write_tf1(folder / "model.ckpt", values)
     (folder / "page.pth").write_text("\n<!DOCTYPE html><html>Sign in</html>")
     (folder / "page.h5").write_text("<html>404</html>")
+    (folder / "page.ckpt.index").write_text("<html>404</html>")
+    (folder / "tf1").mkdir()
+    write_tf1(folder / "tf1" / "model.ckpt-3", {"x": np.ones(3)})
+    (folder / "slim").mkdir()
+    (folder / "slim" / "resnet_v1_50.ckpt").write_bytes(b"x")
     (folder / "noise.h5").write_bytes(bytes(range(256)) * 40)
     (folder / "noise.ckpt").write_bytes(bytes(range(256)) * 40)
     whole = (folder / "downloaded.h5").read_bytes()
@@ -164,10 +170,16 @@ MISTAKES = {
     "cut.ckpt": "cut.ckpt: it is damaged",
     "cut_index.ckpt": "cut_index.ckpt: it is damaged, or no checkpoint",
     "other.ckpt": "other.ckpt: It is no ResNet-50 or 101 of the authors",
+    "tf1": "tf1 is a folder of others' checkpoints: name one of them, as tf1/model.ckpt-3$",
+    "slim": "slim is a folder of others' checkpoints: name one of them, as slim/resnet_v1_50.ckpt$",
+    "page.ckpt": "page.ckpt.index is a web page, not weights",
+    "page.ckpt.index": "page.ckpt.index is a web page, not weights",
+    "model.ckpt.data-00000-of-00001": "is a part of a checkpoint: name model.ckpt$",
+    "model.ckpt.meta": "is a part of a checkpoint: name model.ckpt$",
+    "nowhere.ckpt": "There is no file nowhere.ckpt",
     "nowhere.h5": "There is no file .*nowhere.h5",
     "nowhere.pth": "There is no file .*nowhere.pth",
     "nowhere": "There is no checkpoint in .*nowhere to start from",
-    ".": "There is no checkpoint in .* to start from",
 }
 
 
@@ -177,6 +189,14 @@ def test_what_cannot_be_read_is_named_in_a_line(files, name, monkeypatch):
     with pytest.raises((ValueError, OSError), match=MISTAKES[name]) as error:
         open_weights(name, "")
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", [".", "..", "empty"])
+def test_a_folder_without_checkpoints_is_named(path, tmp_path, monkeypatch):
+    (tmp_path / "inner" / "empty").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(FileNotFoundError, match=f"^There is no checkpoint in {re.escape(path)} to"):
+        open_weights(path, "")
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -201,6 +221,14 @@ def test_a_missing_variable_is_named_and_nothing_is_loaded(files, strict, tmp_pa
     after = values_of(model)
     unchanged = {name for name in before if np.array_equal(before[name], after[name])}
     assert unchanged == set(faults)
+
+
+def test_weights_of_another_depth_are_called_so():
+    theirs = pretrained.Weights({}, {"backbone": "resnet50_torchvision"})
+    with pytest.raises(ValueError, match="resnet50_torchvision, which is of another depth than"):
+        check_convention(theirs, config_for("resnet101_torchvision", path="x.pth"))
+    with pytest.raises(ValueError, match="trained as backbone resnet50_torchvision, which sees"):
+        check_convention(theirs, config_for("resnet101_keras", path="x.pth"))
 
 
 def test_weights_of_another_convention_are_refused_with_the_one_to_configure(files, capsys):
