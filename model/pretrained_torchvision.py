@@ -52,7 +52,8 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     segments = "classifier.0.convs.0.0.weight" in foreign
     if not segments and any(name.startswith("classifier.") for name in foreign):
         raise ValueError("Its classifier is not DeepLabv3's.")
-    weights = by_our_names(foreign, _names("backbone." if segments else ""), OF_NO_USE)
+    prefix = "backbone." if any(name.startswith("backbone.") for name in foreign) else ""
+    weights = by_our_names(foreign, _names(prefix), OF_NO_USE)
     values = {  # They have the filters first.
         name: value.transpose(2, 3, 1, 0) if name.endswith("/kernel") else value
         for name, value in weights.values.items()
@@ -67,14 +68,12 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
 
 def _names(prefix):
     """Our names and theirs; prefix: of their backbone's."""
-    modules = {"conv1_conv": f"{prefix}conv1", "conv1_bn": f"{prefix}bn1"}
+    modules = {"conv1_conv": f"{prefix}conv1", "conv1_bn": f"{prefix}bn1", **HEAD}
     for block, unit, conv in UNIT_CONVS:
         ours, theirs = f"block{block}_unit{unit}_{conv}", f"{prefix}layer{block}.{unit - 1}."
         modules[f"{ours}_conv"] = theirs + (f"conv{conv}" if conv else "downsample.0")
         modules[f"{ours}_bn"] = theirs + (f"bn{conv}" if conv else "downsample.1")
-    if prefix:
-        modules |= HEAD
-    names = {"logits/bias": "classifier.4.bias"} if prefix else {}
+    names = {"logits/bias": "classifier.4.bias"}
     for layer, module in modules.items():
         kinds = NORM if layer.endswith("_bn") else {"kernel": "weight"}
         names |= {f"{layer}/{ours}": f"{module}.{theirs}" for ours, theirs in kinds.items()}

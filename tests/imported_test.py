@@ -89,6 +89,8 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     expected = open_weights(checkpoint, "").values
     for weight in model.weights:
         np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
+    exported = json.loads((run / "saved_model" / "assets" / "data.json").read_text())
+    assert exported["corners"] == "aligned" and exported["margin"] > 0
     segment = tf.saved_model.load(str(run / "saved_model"))
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
     predict = predictor(model, backbone="resnet_tiny", output_stride=16)
