@@ -34,6 +34,7 @@ from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
 from experiments.terminal import run_program
+from model.deeplabv3 import HEADS
 from model.inference import in_pieces
 
 RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
@@ -43,8 +44,8 @@ OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if no
 FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored too, which takes twice the time.")
 
 
-def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
-    """A run -> images to class ids, what data.json says of the classes, and a margin."""
+def from_run(run: pathlib.Path) -> tuple[Callable, dict, dict]:
+    """A run -> images to class ids, what data.json says of the classes, and how to cut pieces."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -59,10 +60,11 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, int]:
     load_weights(model, run)
     backbone = config.model.backbone
     predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
-    return predict, data, margin_of(config, output_stride)
+    pieces = {"margin": margin_of(config, output_stride), "corners": HEADS[config.model.head]}
+    return predict, data, pieces
 
 
-def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
+def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, dict]:
     """A SavedModel of export.py -> the same. Raises ValueError for another one."""
     if OUTPUT_STRIDE.value is not None or FLIP.value:
         raise ValueError("A SavedModel predicts as it was exported: no --output_stride, no --flip.")
@@ -77,7 +79,8 @@ def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, int]:
             f"{folder} does not say what its classes are and how far a pixel sees: export.py, as "
             "it is now, writes SavedModels that do."
         )
-    return loaded, data, data["margin"]
+    # The first ones did not say their corners: then no other were known.
+    return loaded, data, {"margin": data["margin"], "corners": data.get("corners", "aligned")}
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
@@ -107,9 +110,9 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        predict, data, margin = from_run(as_run(RUN.value))
+        predict, data, pieces = from_run(as_run(RUN.value))
     else:
-        predict, data, margin = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+        predict, data, pieces = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
     palette, failed = whole_palette(data["palette"]), 0
     for file in track(photos, "photo", len(photos)):
@@ -119,7 +122,7 @@ def main(arguments: list[str]) -> None:
             print(f"error: {error}; passed over.", file=sys.stderr, flush=True)
             failed += 1
             continue
-        class_ids = in_pieces(predict, photo, margin=margin)
+        class_ids = in_pieces(predict, photo, **pieces)
         if class_ids.max() >= len(data["class_names"]):
             raise ValueError(
                 f"Class {class_ids.max()} is predicted, and only {len(data['class_names'])} have "

@@ -23,7 +23,6 @@ from experiments.scores import protocol_hash, scores, write_counts
 from model.deeplabv3 import corners_of
 from model.evaluate import evaluate
 from model.inference import (
-    EXTRA_PIXEL,
     class_ids,
     class_probabilities,
     padding_multiple,
@@ -162,7 +161,7 @@ class Evaluation:
     def protocol(self, ids: Iterable[str], labels_sha256: str) -> dict[str, Any]:
         """The ids of the images scored, and their labels -> all that comparable numbers share."""
         multiple = padding_multiple(self.inference["output_stride"], self.inference["scales"])
-        plus_one = ", plus 1" if EXTRA_PIXEL[corners_of(self.model)] else ""
+        padding = f"mean pixel, bottom and right, to a multiple of {multiple}, plus 1"
         protocol = {
             "dataset": self.builder.info.full_name,
             "split": self.split,
@@ -170,7 +169,7 @@ class Evaluation:
             "ids_sha256": ids_sha256(ids),
             "labels_sha256": labels_sha256,
             "label": "the data set's own, at its own size; 255 not scored",
-            "padding": f"mean pixel, bottom and right, to a multiple of {multiple}{plus_one}",
+            "padding": padding if corners_of(self.model) == "aligned" else "none",
             **self.inference,
             "evaluator": EVALUATOR_VERSION,
         }

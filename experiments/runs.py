@@ -213,7 +213,7 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     none, ValueError where all are damaged or hold none of our models.
     """
     paths = checkpoints_in(path / "checkpoints") or checkpoints_in(path)
-    if path.with_name(f"{path.name}.index").exists():
+    if pathlib.Path(f"{path}.index").exists():
         paths = [str(path)]
     if not paths:
         raise FileNotFoundError(

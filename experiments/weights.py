@@ -1,24 +1,27 @@
 """Weights to start from: a run's, or other people's, whatever file they are in."""
 
+import collections
 import pathlib
 import pickle
+import re
 
 import keras
 import ml_collections
 import tensorflow as tf
 
-from experiments.runs import read_config, read_weights
+from experiments.runs import checkpoints_in, read_config, read_weights
 from experiments.terminal import table
 from model import pretrained
-from model.pretrained import Weights
+from model.pretrained import BATCH_NORM, Report, Weights, with_theirs
 from model.pretrained_keras import from_keras
 from model.pretrained_tf1 import from_tf1
 from model.pretrained_torchvision import from_torchvision
+from model.resnet import BACKBONES
 
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
 PYTORCH = (".pth", ".pt")
+STATE = ("model", "state_dict", "model_state_dict")  # Where trainings keep it in a larger dict.
 HDF5 = (".h5", ".hdf5")
-BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # In Keras's order.
 # What weights in one part of the network presume of the model beside its backbone.
 CONVENTION = {"backbone": ("backbone",), "without_logits": ("backbone", "head")}
 CONVENTION["whole"] = CONVENTION["without_logits"]
@@ -34,11 +37,7 @@ def open_weights(path: str, backbone: str) -> Weights:
     """
     if path == "imagenet":
         return _imagenet(backbone)
-    file = pathlib.Path(path.removesuffix(".index"))
-    if file.is_file():
-        _refuse_web_page(file)
-    elif file.suffix in PYTORCH + HDF5:
-        raise FileNotFoundError(f"There is no file {path}.")
+    file = named_file(path)
     try:
         if file.suffix in PYTORCH:
             return from_torchvision(_read_pytorch(file))
@@ -51,6 +50,28 @@ def open_weights(path: str, backbone: str) -> Weights:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return _ours(file)
+
+
+def named_file(path: str) -> pathlib.Path:
+    """What a person named -> a file, a checkpoint without its endings, or a folder; or nothing.
+
+    Raises FileNotFoundError for a file that is not there, and for a folder of others' checkpoints;
+    ValueError for a web page, and for a part of a checkpoint.
+    """
+    if part := re.search(r"\.(data-\d+-of-\d+|meta)$", path):
+        raise ValueError(f"{path} is a part of a checkpoint: name {path[: part.start()]}")
+    file = pathlib.Path(path.removesuffix(".index"))
+    for there in (file, pathlib.Path(f"{file}.index")):
+        if there.is_file():
+            _refuse_web_page(there)
+    if file.suffix in (*PYTORCH, *HDF5, ".ckpt") and not (file.is_dir() or is_checkpoint(file)):
+        raise FileNotFoundError(f"There is no file {path}.")
+    others = [*file.glob("*.ckpt"), *(index.with_suffix("") for index in file.glob("*.index"))]
+    if others and not (checkpoints_in(file) or (file / "config.json").exists()):
+        raise FileNotFoundError(
+            f"{file} is a folder of others' checkpoints: name one of them, as {max(others)}"
+        )
+    return file
 
 
 def is_checkpoint(file: pathlib.Path) -> bool:
@@ -94,16 +115,30 @@ def _read_pytorch(file):
         raise ValueError("reading it takes PyTorch: pip install torch") from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if "Unsupported global" in str(error):
+    except Exception as error:  # What a damaged pickle makes it raise may be anything.
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise ValueError(
                 "it holds more than weights, and reading that could run code: not read. Save "
                 "model.state_dict() alone."
             ) from error
-        raise ValueError(f"it is damaged, or no file of PyTorch: {_first_line(error)}") from error
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        # What PyTorch says of a pickle is how to run it all the same.
+        said = "" if isinstance(error, pickle.UnpicklingError) else f": {_first_line(error)}"
+        raise ValueError(f"it is damaged, or no file of PyTorch{said}") from error
+    if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
+        state = next((state[key] for key in STATE if isinstance(state.get(key), dict)), state)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in state.items()
+    ):
         raise ValueError("it is no state_dict, tensors by name. Save model.state_dict() alone.")
-    return {name: tensor.float().numpy() for name, tensor in state.items()}
+    values = {}
+    for name, tensor in state.items():
+        try:
+            values[name] = tensor.detach().float().numpy()
+        except (TypeError, RuntimeError) as error:  # Sparse, quantized, or without storage.
+            raise ValueError(f"{name} is no dense tensor of numbers.") from error
+    if all(name.startswith("module.") for name in values):  # Of DistributedDataParallel.
+        return {name.removeprefix("module."): value for name, value in values.items()}
+    return values
 
 
 def _read_hdf5(file):
@@ -116,7 +151,9 @@ def _read_hdf5(file):
         if not isinstance(item, h5py.Dataset):
             return
         *_, weight = path.split("/")
-        if "name" in item.parent.attrs:  # .weights.h5: numbered, in the order of creation.
+        if path.startswith("optimizer/"):
+            values[path] = item[()]
+        elif "name" in item.parent.attrs:  # .weights.h5: numbered, in the order of creation.
             weights = ("kernel", "bias") if len(item.parent) <= 2 else BATCH_NORM
             values[f"{item.parent.attrs['name']}/{weights[int(weight) % len(weights)]}"] = item[()]
         else:
@@ -173,6 +210,11 @@ def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
             f"{path}: {error}\nAnother --config.init_from.part may fit, or "
             "--config.init_from.strict=False takes what does."
         ) from error
+    return describe(path, weights, report)
+
+
+def describe(path: str, weights: Weights, report: Report) -> str:
+    """What became of the weights of a path -> a table of it by groups, and by name what differs."""
     groups = {name: pretrained.group_of(name) for name in {*weights.values, *report.missing}}
     rows = [
         [group, *(str(sum(groups.get(n, "other") == group for n in names)) for names in report)]
@@ -180,6 +222,13 @@ def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
     ]
     rows = [row for row in rows if set(row[1:]) != {"0"}]
     lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
+    lines += [f"missing: {with_theirs(name, weights)}" for name in report.missing]
+    lines += [f"unknown: {name}" for name in report.unknown]
+    if report.skipped:
+        # By the first and the last part of their names, as all of a layer's slots.
+        parts = [re.split("[./]", name) for name in report.skipped]
+        alike = collections.Counter("...".join(dict.fromkeys((p[0], p[-1]))) for p in parts)
+        lines.append("skipped: " + ", ".join(f"{name} ({n})" for name, n in alike.items()))
     return "\n".join([f"Weights from {path}:", table([["", *report._fields], *rows]), *lines])
 
 
@@ -192,6 +241,11 @@ def check_convention(weights: Weights, config: ml_collections.ConfigDict) -> Non
     for field in CONVENTION[part]:
         theirs, ours = weights.model.get(field), config.model[field]
         if theirs not in (None, ours):
+            if field == "backbone" and _alike_but_for_depth(theirs, ours):
+                raise ValueError(
+                    f"{path} is a {theirs}, which is of another depth than {ours}: "
+                    f"--config.model.backbone={theirs} takes it. Nothing was loaded."
+                )
             raise ValueError(
                 f"{path} was trained as {field} {theirs}, which sees pixels or lays its features "
                 f"otherwise than {ours}: --config.model.{field}={theirs} takes it. Nothing was "
@@ -202,6 +256,10 @@ def check_convention(weights: Weights, config: ml_collections.ConfigDict) -> Non
             theirs, ours = (_listed(m.get(field)) for m in (weights.model, config.model))
             if weights.model and theirs != ours:
                 print(f"note: {path} was trained with {field} {theirs}; here it is {ours}.")
+
+
+def _alike_but_for_depth(theirs, ours):
+    return BACKBONES[theirs]._replace(num_units=BACKBONES[ours].num_units) == BACKBONES[ours]
 
 
 def _listed(value):

@@ -16,9 +16,6 @@ from model.layers import resize_bilinear
 # Sec. 4.1, of the evaluation with several scales.
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
-# Of a side, over a multiple of the stride.
-EXTRA_PIXEL = {"aligned": 1, "half_pixel": 0}
-
 BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
 MAX_WAITING = 64  # Images kept until there are more of their size.
 GRID = 256  # Pixels; a multiple of every output_stride.
@@ -43,15 +40,17 @@ def class_probabilities(
     The images are padded at the bottom and the right until a side is a multiple of output_stride,
     plus 1, at each of the scales: there features lie exactly on pixels. The result is cut back. If
     flip, the model sees them mirrored too; the result is the mean of the probabilities.
-    corners: the model's own (corners_of); with "half_pixel" sides are multiples without the 1.
+    corners: the model's own (corners_of). With "half_pixel" nothing is padded: as in torchvision,
+    features are spread over the whole image, whatever its size.
     resize: takes what resize_bilinear takes, where that is to be done by other operations.
     Source: the authors' code, which pads all images to one such size, 513.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
     # Mirrored before it is padded: so a mirrored image has the mirrored result, at any size.
     views = ops.concatenate([images, ops.flip(images, axis=2)]) if flip else images
-    multiple = padding_multiple(output_stride, scales)
-    padded = pad_to_stride(views, multiple, mean_pixel, corners=corners)
+    padded = ops.cast(views, "float32")
+    if corners == "aligned":
+        padded = pad_to_stride(padded, padding_multiple(output_stride, scales), mean_pixel)
     size = ops.shape(padded)[1:3]
     to_logits = without_upsampling(model)
     total = 0.0
@@ -81,26 +80,17 @@ def padding_multiple(output_stride: int, scales: Sequence[float]) -> int:
 
 
 def scaled_size(size, scale, *, corners="aligned"):
-    """[H, W] -> that at a scale, with the corners in place."""
-    one = EXTRA_PIXEL[corners]
-    return [
-        ops.cast(ops.round(scale * ops.cast(side - one, "float32")), "int32") + one for side in size
-    ]
+    """[H, W] -> that at a scale: with the corners' pixels in place, or the image's borders."""
+    one = 1 if corners == "aligned" else 0
+    sides = [ops.round(scale * ops.cast(side - one, "float32")) + one for side in size]
+    return [ops.cast(ops.maximum(side, 1), "int32") for side in sides]
 
 
 def pad_to_stride(
-    images: KerasTensor,
-    output_stride: int,
-    mean_pixel: tuple[float, float, float],
-    *,
-    corners: str = "aligned",
+    images: KerasTensor, output_stride: int, mean_pixel: tuple[float, float, float]
 ) -> KerasTensor:
-    """[B, H, W, 3] -> [B, H', W', 3], filled with mean_pixel up to a multiple of the stride + 1.
-
-    Without the 1 where corners are "half_pixel".
-    """
-    one = EXTRA_PIXEL[corners]
-    over = [(ops.shape(images)[axis] - one) % output_stride for axis in (1, 2)]
+    """[B, H, W, 3] -> [B, H', W', 3], filled with mean_pixel up to a multiple of the stride + 1."""
+    over = [(ops.shape(images)[axis] - 1) % output_stride for axis in (1, 2)]
     # Never of a negative number, whose remainder not every runtime takes alike.
     margins = [(output_stride - side) % output_stride for side in over]
     margins = [(0, 0), (0, margins[0]), (0, margins[1]), (0, 0)]
@@ -151,6 +141,7 @@ def in_pieces(
     image: np.ndarray,
     *,
     margin: int,
+    corners: str = "aligned",
     part_side: int = PART_SIDE,
 ) -> np.ndarray:
     """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
@@ -158,7 +149,9 @@ def in_pieces(
     predict: [1, h, w, 3] -> [1, h, w], at scale 1. An image of more pixels than a square of
     part_side is cut into squares, each predicted with a margin around it, MAX_MARGIN at most. Where
     that is as far as a prediction looks, all is equal to the whole image's but for image-level
-    features, which are of the piece with its margin.
+    features, which are of the piece with its margin. corners: the model's own; with "half_pixel"
+    it is so where the image's sides are multiples of the output stride, since at others features
+    lie a little further apart in the whole image than in a piece.
     """
     height, width = image.shape[:2]
     if height * width <= part_side**2:
@@ -166,11 +159,11 @@ def in_pieces(
     # A multiple of the grid, so that features lie on the same pixels.
     margin = min(MAX_MARGIN, -(-margin // GRID) * GRID)
     piece = part_side - 2 * margin
+    one = 1 if corners == "aligned" else 0  # A multiple of the grid, plus 1, is not padded.
     class_ids = np.zeros((height, width), np.uint8)
     for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):
         above, before = max(0, top - margin), max(0, left - margin)
-        # One pixel more: a multiple of the grid, plus 1, is not padded.
-        part = image[above : top + piece + margin + 1, before : left + piece + margin + 1]
+        part = image[above : top + piece + margin + one, before : left + piece + margin + one]
         predicted = np.asarray(predict(part[None]))[0]
         inner = predicted[top - above :, left - before :][:piece, :piece]
         class_ids[top : top + piece, left : left + piece] = inner

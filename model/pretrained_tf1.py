@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.pretrained import Weights, recognised, renamed
-from model.resnet import AUTHORS, AUTHORS_BETA
+from model.pretrained import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
+from model.resnet import AUTHORS, AUTHORS_BETA, BACKBONES
 
 # Rates are in no variable. The authors' code: "set multi_grid = [1, 2, 4] when using provided
 # 'resnet_v1_{50,101}_beta' checkpoints"; its commands have the paper's rates of ASPP.
@@ -14,12 +14,17 @@ MULTI_GRID = (1, 2, 4)
 ATROUS_RATES = (6, 12, 18, 24)
 
 HEAD = {
-    "aspp0": "aspp_1x1",
-    "image_pooling": "aspp_pool_1x1",
-    "concat_projection": "aspp_project",
-    **{f"aspp{i}": f"aspp_atrous{i}" for i in range(1, len(ATROUS_RATES) + 1)},
+    "aspp_1x1": "aspp0",
+    "aspp_pool_1x1": "image_pooling",
+    "aspp_project": "concat_projection",
+    **{f"aspp_atrous{i}": f"aspp{i}" for i in range(1, len(ATROUS_RATES) + 1)},
 }
 LATER_MODEL = re.compile(r"decoder/|aspp\d_(depthwise|pointwise)/")
+SLOTS = r"Momentum|(Adam|RMSProp|Ftrl)(_1)?|Adagrad|Adadelta(_1)?|ExponentialMovingAverage"
+# What training keeps, and of a network for ImageNet its mean pixel and its classifier.
+OF_NO_USE = (
+    rf".*/({SLOTS})|global_step|beta[12]_power|resnet_v1_\w+/(mean_rgb|logits/(weights|biases))"
+)
 
 
 def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
@@ -27,14 +32,17 @@ def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
 
     What an optimizer keeps, ImageNet's logits and mean_rgb are left out. Of a segmentation model
     the rates cannot be read off: they are taken to be MULTI_GRID and ATROUS_RATES.
-    Raises ValueError where it is of another network, DeepLabv3+ for one.
+    Raises ValueError where it is of another network, DeepLabv3+ for one, or of another mean pixel.
     """
     if later := next(filter(LATER_MODEL.match, sorted(foreign)), None):
         raise ValueError(f"It is DeepLabv3+, not DeepLabv3: it has {later}.")
-    values, theirs, skipped = renamed(foreign, _ours)
+    scope = next(filter(None, (re.match(r"resnet_v1_\w+", name) for name in foreign)), ("",))[0]
+    weights = by_our_names(foreign, _names(scope), OF_NO_USE)
+    values = dict(weights.values)
     backbone = recognised(values, "the authors", pixels=AUTHORS, beta=AUTHORS_BETA)
+    _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)
     if "logits/kernel" not in values:
-        return Weights(values, {"backbone": backbone}, theirs, skipped=skipped)
+        return weights._replace(model={"backbone": backbone})
     rates = ATROUS_RATES[: sum(f"aspp{i}/weights" in foreign for i in range(1, 5))]
     image_pooling = "image_pooling/weights" in foreign
     folded = ()
@@ -52,25 +60,30 @@ def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
         "image_pooling": image_pooling,
         "head": "paper",
     }
-    return Weights(values, model, theirs, folded, skipped)
+    return weights._replace(values=values, model=model, folded=folded)
 
 
-def _ours(name):
-    scope, _, weight = name.replace("/BatchNorm/", "_bn/").rpartition("/")
-    kinds = ("gamma", "beta", "moving_mean", "moving_variance")
-    if scope == "logits/semantic":
-        return {"weights": "logits/kernel", "biases": "logits/bias"}.get(weight)
-    if not (weight in kinds if scope.endswith("_bn") else weight == "weights"):
-        return None
-    weight = "_conv/kernel" if weight == "weights" else f"_bn/{weight}"
-    scope = scope.removesuffix("_bn")
-    if scope in HEAD:
-        return HEAD[scope] + weight
-    scope = re.sub(r"^resnet_v1_\w+?/", "", scope)
-    if re.fullmatch(r"conv1(_[1-3])?", scope):
-        return scope + weight
-    if match := re.fullmatch(
-        r"block([1-4])/unit_(\d+)/bottleneck_v1/(?:conv([1-3])|shortcut)", scope
-    ):
-        return f"block{match[1]}_unit{match[2]}_{match[3] or 0}" + weight
-    return None
+def _check_mean(mean, backbone):
+    """slim's mean pixel, if it is there, and a backbone: with a stem of 7x7 they are to agree."""
+    expected = BACKBONES[backbone].mean_pixel
+    if mean is None or BACKBONES[backbone].beta:
+        return
+    if np.shape(mean) != (3,) or not np.allclose(mean, expected, atol=0.01):
+        raise ValueError(
+            f"Its mean_rgb is {np.round(mean, 2).tolist()}, and {backbone} sees pixels less "
+            f"{list(expected)}: it was trained on other pixels."
+        )
+
+
+def _names(scope):
+    """Our names and theirs; scope: of their backbone's."""
+    layers = {f"conv1{end}": f"{scope}/conv1{end}" for end in ("", "_1", "_2", "_3")} | HEAD
+    for block, unit, conv in UNIT_CONVS:
+        theirs = f"{scope}/block{block}/unit_{unit}/bottleneck_v1/"
+        theirs += f"conv{conv}" if conv else "shortcut"
+        layers[f"block{block}_unit{unit}_{conv}"] = theirs
+    names = {"logits/kernel": "logits/semantic/weights", "logits/bias": "logits/semantic/biases"}
+    for ours, theirs in layers.items():
+        names[f"{ours}_conv/kernel"] = f"{theirs}/weights"
+        names |= {f"{ours}_bn/{kind}": f"{theirs}/BatchNorm/{kind}" for kind in BATCH_NORM}
+    return names

@@ -1,11 +1,10 @@
 """Weights of torchvision's ResNets and DeepLabv3 under our names."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from model.pretrained import Weights, recognised, renamed
+from model.pretrained import UNIT_CONVS, Weights, by_our_names, recognised
 from model.resnet import TORCHVISION
 
 # What their DeepLabv3 is beside its backbone; rates as stated at output_stride 16.
@@ -18,28 +17,30 @@ MODEL = {
     "head": "torchvision",
 }
 HEAD = {
-    "classifier.0.convs.0.0": "aspp_1x1_conv",
-    "classifier.0.convs.0.1": "aspp_1x1_bn",
-    "classifier.0.convs.1.0": "aspp_atrous1_conv",
-    "classifier.0.convs.1.1": "aspp_atrous1_bn",
-    "classifier.0.convs.2.0": "aspp_atrous2_conv",
-    "classifier.0.convs.2.1": "aspp_atrous2_bn",
-    "classifier.0.convs.3.0": "aspp_atrous3_conv",
-    "classifier.0.convs.3.1": "aspp_atrous3_bn",
-    "classifier.0.convs.4.1": "aspp_pool_1x1_conv",
-    "classifier.0.convs.4.2": "aspp_pool_1x1_bn",
-    "classifier.0.project.0": "aspp_project_conv",
-    "classifier.0.project.1": "aspp_project_bn",
-    "classifier.1": "aspp_extra_conv",
-    "classifier.2": "aspp_extra_bn",
-    "classifier.4": "logits",
+    "aspp_1x1_conv": "classifier.0.convs.0.0",
+    "aspp_1x1_bn": "classifier.0.convs.0.1",
+    "aspp_atrous1_conv": "classifier.0.convs.1.0",
+    "aspp_atrous1_bn": "classifier.0.convs.1.1",
+    "aspp_atrous2_conv": "classifier.0.convs.2.0",
+    "aspp_atrous2_bn": "classifier.0.convs.2.1",
+    "aspp_atrous3_conv": "classifier.0.convs.3.0",
+    "aspp_atrous3_bn": "classifier.0.convs.3.1",
+    "aspp_pool_1x1_conv": "classifier.0.convs.4.1",
+    "aspp_pool_1x1_bn": "classifier.0.convs.4.2",
+    "aspp_project_conv": "classifier.0.project.0",
+    "aspp_project_bn": "classifier.0.project.1",
+    "aspp_extra_conv": "classifier.1",
+    "aspp_extra_bn": "classifier.2",
+    "logits": "classifier.4",
 }
 NORM = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
 }
+# The auxiliary classifier, ImageNet's, and the counts of batches.
+OF_NO_USE = r"aux_classifier\..*|fc\.(weight|bias)|.*\.num_batches_tracked"
 
 
 def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
@@ -51,30 +52,29 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     segments = "classifier.0.convs.0.0.weight" in foreign
     if not segments and any(name.startswith("classifier.") for name in foreign):
         raise ValueError("Its classifier is not DeepLabv3's.")
-    values, theirs, skipped = renamed(foreign, _ours)
-    for name, value in values.items():
-        if name.endswith("/kernel") and value.ndim == 4:
-            values[name] = value.transpose(2, 3, 1, 0)  # They have the filters first.
+    prefix = "backbone." if any(name.startswith("backbone.") for name in foreign) else ""
+    weights = by_our_names(foreign, _names(prefix), OF_NO_USE)
+    values = {  # They have the filters first.
+        name: value.transpose(2, 3, 1, 0) if name.endswith("/kernel") else value
+        for name, value in weights.values.items()
+    }
     model = {"backbone": recognised(values, "torchvision", pixels=TORCHVISION)}
     if segments:
-        bias = foreign.get("classifier.4.bias")
-        if bias is None:
+        if "logits/bias" not in values:
             raise ValueError("It lacks classifier.4.bias, of which each class has one.")
-        model = {**model, **MODEL, "num_classes": len(bias)}
-    return Weights(values, model, theirs, skipped=skipped)
+        model = {**model, **MODEL, "num_classes": len(values["logits/bias"])}
+    return weights._replace(values=values, model=model)
 
 
-def _ours(name):
-    module, _, weight = name.rpartition(".")
-    layer = HEAD.get(module)
-    module = module.removeprefix("backbone.")
-    if match := re.fullmatch(r"(conv|bn)1", module):
-        layer = f"conv1_{match[1]}"
-    elif match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([1-3])", module):
-        layer = f"block{match[1]}_unit{int(match[2]) + 1}_{match[4]}_{match[3]}"
-    elif match := re.fullmatch(r"layer([1-4])\.(\d+)\.downsample\.([01])", module):
-        layer = f"block{match[1]}_unit{int(match[2]) + 1}_0_{('conv', 'bn')[int(match[3])]}"
-    if layer is None:
-        return None
-    weight = NORM.get(weight) if layer.endswith("_bn") else weight.replace("weight", "kernel")
-    return f"{layer}/{weight}" if weight else None
+def _names(prefix):
+    """Our names and theirs; prefix: of their backbone's."""
+    modules = {"conv1_conv": f"{prefix}conv1", "conv1_bn": f"{prefix}bn1", **HEAD}
+    for block, unit, conv in UNIT_CONVS:
+        ours, theirs = f"block{block}_unit{unit}_{conv}", f"{prefix}layer{block}.{unit - 1}."
+        modules[f"{ours}_conv"] = theirs + (f"conv{conv}" if conv else "downsample.0")
+        modules[f"{ours}_bn"] = theirs + (f"bn{conv}" if conv else "downsample.1")
+    names = {"logits/bias": "classifier.4.bias"}
+    for layer, module in modules.items():
+        kinds = NORM if layer.endswith("_bn") else {"kernel": "weight"}
+        names |= {f"{layer}/{ours}": f"{module}.{theirs}" for ours, theirs in kinds.items()}
+    return names

@@ -73,6 +73,15 @@ def test_the_protocol_is_all_that_numbers_must_share(shapes_dir):
     assert len({protocol["hash"] for protocol in (ours, *others)}) == 6
 
 
+def test_the_protocol_says_whether_images_are_padded(shapes_dir):
+    padding = evaluation_at(16, shapes_dir).protocol(["a"], "x")["padding"]
+    assert padding == "mean pixel, bottom and right, to a multiple of 16, plus 1"
+    config = base.get_config("shapes")
+    config.model.head = "torchvision"
+    evaluation = Evaluation(config, split="val", output_stride=16, data_dir=str(shapes_dir))
+    assert evaluation.protocol(["a"], "x")["padding"] == "none"
+
+
 def test_counts_are_read_back_as_they_were_written(tmp_path):
     rng = np.random.default_rng(0)
     counts = Counts(

@@ -25,6 +25,8 @@ def _random(name, shape):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if not shape:
         return np.zeros(shape, np.int64)  # A count of batches, or a step.
+    if name.endswith("/mean_rgb"):
+        return np.array([123.15163, 115.90288, 103.06262], np.float32)  # slim's.
     if len(shape) > 1:
         inputs = shape[1:] if name.endswith(".weight") else shape[:-1]  # PyTorch: filters first.
         values = rng.normal(size=shape, scale=np.sqrt(2 / np.prod(inputs)))

@@ -1,6 +1,8 @@
 """Other people's weights through all programs: fine-tuned as a backbone, used as a whole model."""
 
+import ast
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,11 +12,13 @@ import tensorflow as tf
 from PIL import Image
 
 import train
+from experiments import base, imported
 from experiments.evaluation import predictor
 from experiments.exporter import Exporter
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
-from experiments.weights import open_weights
+from experiments.weights import check_convention, open_weights
+from model.inference import class_probabilities
 from model.pretrained import load
 from model.pretrained_torchvision import from_torchvision
 from tests.conftest import ROOT
@@ -73,6 +77,7 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     done = program(tmp_path, "export.py", f"--run={checkpoint}", "--gate_images=0")
     assert done.returncode == 0, done.stderr
     assert "multi_grid (1, 2, 4), atrous_rates (6, 12, 18)" in done.stdout
+    assert f"Weights from {checkpoint}:\n" in done.stdout and "Momentum (3)" in done.stdout
     run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"
     data = read_data(run)
     assert data["class_names"][1] == "aeroplane" and data["palette"][1] == [128, 0, 0]
@@ -81,6 +86,8 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     expected = open_weights(checkpoint, "").values
     for weight in model.weights:
         np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
+    exported = json.loads((run / "saved_model" / "assets" / "data.json").read_text())
+    assert exported["corners"] == "aligned" and exported["margin"] > 0
     segment = tf.saved_model.load(str(run / "saved_model"))
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
     predict = predictor(model, backbone="resnet_tiny", output_stride=16)
@@ -113,6 +120,57 @@ def test_another_file_of_the_same_name_is_no_silent_match(checkpoint, tmp_path):
         as_run(checkpoint)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
+    """The slower one finds the run of the faster one, and takes it if it is of the same file."""
+    calls = []
+
+    def opened(*arguments, **how):
+        weights = open_weights(*arguments, **how)
+        calls.append(arguments)
+        if len(calls) == 1:
+            if not same:
+                write_tf1(tmp_path / checkpoint, {**values, "logits/semantic/biases": np.ones(21)})
+            as_run(checkpoint)
+        return weights
+
+    values = random_values(tf1_shapes("tiny", num_classes=21))
+    monkeypatch.setattr(imported, "open_weights", opened)
+    if same:
+        run = as_run(checkpoint)
+        assert load_weights(build_model(read_config(run)), run) == 0
+    else:
+        with pytest.raises(ValueError, match="was imported from another file"):
+            as_run(checkpoint)
+    assert len(calls) == 2
+    assert [path.name for path in (tmp_path / "runs" / "imported").iterdir()] == [
+        "deeplab_model.ckpt"
+    ]
+
+
+def test_a_model_of_other_classes_is_said_how_to_train_from(tmp_path, monkeypatch, capsys):
+    """The command that is proposed takes all of it but its logits."""
+    weights = from_torchvision(random_values(torchvision_shapes("tiny", 5)))
+    monkeypatch.setattr(imported, "open_weights", lambda path, backbone: weights)
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match="has 5 classes, and only VOC's 21") as error:
+        as_run(str(tmp_path / "x.pth"))
+    command = shlex.split(str(error.value).partition("python train.py ")[2])
+    fields = dict(flag.removeprefix("--config.").split("=") for flag in command[1:])
+    fields["model.multi_grid"] = ast.literal_eval(fields["model.multi_grid"])
+    assert fields["init_from.part"] == "without_logits"
+    config = base.get_config()
+    config.update_from_flattened_dict(fields)
+    check_convention(weights, config)
+    assert not capsys.readouterr().out
+    assert not load(build_model(config), weights, part="without_logits").unknown
+
+
+def test_a_file_that_is_not_there_is_no_missing_run():
+    with pytest.raises(FileNotFoundError, match="There is no file nowhere.pth"):
+        as_run("nowhere.pth")
+
+
 @pytest.mark.parametrize(
     "num_classes, said",
     [
@@ -133,23 +191,28 @@ def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
     values = random_values(tf1_shapes("tiny", num_classes=21))
     del values["aspp0/BatchNorm/gamma"]
     write_tf1(tmp_path / "x.ckpt", values)
-    with pytest.raises(ValueError, match="aspp_1x1_bn/gamma: not there"):
+    with pytest.raises(
+        ValueError, match=r"x.ckpt: .*\n  aspp_1x1_bn/gamma \(aspp0/BatchNorm/gamma\): not there"
+    ):
         as_run("x.ckpt")
     assert not list(tmp_path.glob("runs/**/*.json"))
 
 
-def test_half_pixel_corners_reach_whole_images(monkeypatch):
-    """torchvision's head: a side is padded to a multiple of the stride, and no pixel more."""
+@pytest.mark.parametrize("size", [(64, 96), (65, 91)])
+def test_whole_images_have_the_output_of_torchvisions_network_itself(size):
+    """At any size: nothing is padded."""
     weights = from_torchvision(random_values(torchvision_shapes("tiny", 21)))
     config = small_config(**{"model.backbone": "resnet_tiny_torchvision"})
     config.model.update({**weights.model, "batch_norm_decay": 0.9})
     model = build_model(config)
     load(model, weights)
     predict = predictor(model, backbone="resnet_tiny_torchvision", output_stride=8)
-    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.uint8)
-    expected = np.array(model(image)).argmax(-1)
-    assert len(np.unique(expected)) > 2
-    assert (predict(image).numpy() == expected).mean() > 0.9999
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
+    expected = tf.nn.softmax(model(image)).numpy()
+    how = {"output_stride": 8, "mean_pixel": (0, 0, 0), "corners": "half_pixel"}
+    np.testing.assert_allclose(class_probabilities(model, image, **how), expected, atol=1e-5)
+    assert len(np.unique(expected.argmax(-1))) > 2
+    assert (predict(image).numpy() == expected.argmax(-1)).mean() > 0.9999
 
 
 def test_a_config_written_before_heads_had_names_is_read(tmp_path):

@@ -2,7 +2,7 @@
 
     pip install -r requirements-extras.txt && python -m tests.make_golden_torchvision
 
-Where torchvision is installed the tests ask it anew; elsewhere they read that file.
+The tests read that file, and where torchvision is installed they ask it anew.
 """
 
 import json
@@ -58,10 +58,7 @@ def summary(output: np.ndarray) -> dict[str, Any]:
 
 
 def by_torchvision(case: Case) -> np.ndarray:
-    """A case -> torchvision's own output, [1, h, w, C]. Raises ImportError where it is not there.
-
-    RuntimeError where it is there, but does not fit the PyTorch that is.
-    """
+    """A case -> torchvision's own output, [1, h, w, C]. Raises ImportError where it is missing."""
     import torch
     from torchvision.models import resnet, segmentation
 

@@ -26,10 +26,14 @@ def theirs(depth):
     return model, values
 
 
-def ours(depth, output_stride):
+def ours_without_weights(depth, output_stride):
     images = keras.Input((None, None, 3))
     how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "batch_norm_decay": 0.9}
-    model = keras.Model(images, resnet(images, f"resnet{depth}_keras", **how))
+    return keras.Model(images, resnet(images, f"resnet{depth}_keras", **how))
+
+
+def ours(depth, output_stride):
+    model = ours_without_weights(depth, output_stride)
     load(model, from_keras(theirs(depth)[1]), part="backbone")
     return model
 
@@ -86,3 +90,26 @@ def test_another_network_of_keras_applications_is_refused():
         from_keras({"Conv1/kernel": np.zeros((3, 3, 3, 32))})
     with pytest.raises(ValueError, match="It is a ResNet of version 2, ours are of version 1"):
         from_keras({**theirs(50)[1], "post_bn/gamma": np.zeros(2048)})
+
+
+def test_a_conv_whose_bias_is_not_there_has_no_mean_either():
+    """Its batch norm's mean would be another one than ours has to be."""
+    values = dict(theirs(50)[1])
+    del values["conv1_conv/bias"]
+    model = ours_without_weights(50, 16)
+    with pytest.raises(ValueError, match=r"conv1_bn/moving_mean \(conv1_conv/bias\): not there"):
+        load(model, from_keras(values), part="backbone")
+
+
+def test_a_bias_of_another_shape_is_named():
+    """One number would be taken off every channel's mean."""
+    values = {**theirs(50)[1], "conv1_conv/bias": np.ones(1)}
+    with pytest.raises(ValueError, match=r"conv1_conv/bias has the shape \(1,\), .*mean \(64,\)"):
+        from_keras(values)
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2_block1_1_se/kernel", "conv1_conv/gain", "attention/kernel"]
+)
+def test_what_such_a_network_does_not_have_is_unknown(name):
+    assert from_keras({**theirs(50)[1], name: np.ones(3)}).unknown == (name,)

@@ -21,7 +21,7 @@ def source():
     rng = np.random.default_rng(0)
     return Weights(
         {
-            name: rng.normal(size=value.shape).astype("float32")
+            name: rng.uniform(0.5, 1.5, value.shape).astype("float32")
             for name, value in weights_of(network()).items()
         }
     )
@@ -78,3 +78,43 @@ def test_a_load_of_nothing_is_an_error(source):
             load(network(), Weights(values), strict=False)
     with pytest.raises(ValueError, match="No part 'head'.*whole, without_logits, backbone"):
         load(network(), source, part="head")
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("strict", [True, False])
+def test_values_that_are_no_numbers_are_refused_by_name(source, value, strict):
+    said = "holds values that are no numbers"
+    check_refused(source, "aspp_project_conv/kernel", value, said, strict)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_variances_below_0_are_refused_by_name(source, strict):
+    check_refused(source, "aspp_project_bn/moving_variance", -1e-3, "is below 0", strict)
+
+
+def check_refused(source, name, value, said, strict):
+    changed = source.values[name].copy()
+    changed.flat[3] = value
+    weights = Weights({**source.values, name: changed}, names={name: "their.name"})
+    model = network()
+    before = weights_of(model)
+    with pytest.raises(ValueError, match=rf"{name} \(their.name\) {said}.*nothing was loaded"):
+        load(model, weights, strict=strict)
+    for other, there in weights_of(model).items():
+        np.testing.assert_array_equal(there, before[other])
+    load(model, weights, part="backbone")  # What is not loaded may be anything.
+
+
+def test_what_the_model_does_not_have_is_an_error_if_strict(source):
+    """Inside the part that is loaded, or where it belongs to nothing that is known."""
+    more = {**source.values, "block2_unit1_0_se/kernel": np.ones(3, np.float32)}
+    for weights, name in (
+        (Weights(more), "block2_unit1_0_se/kernel"),
+        (source._replace(unknown=("se.fc1.weight",)), "se.fc1.weight"),
+    ):
+        with pytest.raises(ValueError, match=f"nothing was loaded:\n  {name}: not in the model"):
+            load(network(), weights, part="backbone")
+        report = load(network(), weights, part="backbone", strict=False)
+        assert report.unknown == [name] and name not in report.skipped
+    aspp = {**source.values, "aspp_atrous4_conv/kernel": np.ones(3, np.float32)}
+    assert not load(network(), Weights(aspp), part="backbone").unknown

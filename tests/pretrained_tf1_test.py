@@ -20,6 +20,9 @@ HES = {
     16: ((1, 2, 2, 1), (1, 1, 1, 2)),
     32: ((1, 2, 2, 2), (1, 1, 1, 1)),
 }
+# A multiple of 4 plus 1, where slim's pool1 pads on all sides alike, as its convs and ours do at
+# any size. One is wide enough for a rate of 36.
+SIZES = ((65, 97), (17, 401), (33, 69))
 
 
 class Network:
@@ -46,7 +49,7 @@ class Network:
         for name, stride in (("conv1", 2), ("conv1_1", 2), ("conv1_2", 1), ("conv1_3", 1)):
             if f"{scope}/{name}/weights" in self.values:
                 x = self.conv(x, f"{scope}/{name}", stride=stride)
-        x = tf.nn.max_pool2d(tf.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 3, 2, "VALID")
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         for block, units in enumerate(UNITS[self.depth]):
             stride, rate = (plan[block] for plan in HES[output_stride])
             for unit in range(units):
@@ -98,14 +101,14 @@ def pixels_of(image, beta):
 @pytest.mark.parametrize("output_stride", HES)
 @pytest.mark.parametrize("beta", [False, True])
 def test_hes_stride_place_gives_the_same_numbers(beta, output_stride):
-    """His is in the next block's first 1x1 conv, ours in the last unit before; at any size."""
+    """His is in the next block's first 1x1 conv, ours in the last unit before."""
     values = values_of("tiny", beta, None)
     images = keras.Input((None, None, 3))
     how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "batch_norm_decay": 0.9}
     weights = from_tf1(values)
     model = keras.Model(images, resnet(images, weights.model["backbone"], **how))
     load(model, weights, part="backbone")
-    for size in ((65, 97), (64, 90), (33, 70)):
+    for size in SIZES:
         image = image_of(size)
         theirs = Network(values, "tiny").features(pixels_of(image, beta), output_stride)
         agree(model(image), theirs, 1e-5)
@@ -117,7 +120,7 @@ def test_the_logits_are_the_authors(beta, output_stride):
     weights = from_tf1(values)
     model = deeplabv3(**{**weights.model, "output_stride": output_stride})
     load(model, weights)
-    for size in ((17, 401), (64, 90)):  # The first wide enough for a rate of 36.
+    for size in SIZES:
         image = image_of(size)
         theirs = Network(values, "tiny").logits(pixels_of(image, beta), output_stride)
         agree(keras.Model(model.input, model.get_layer("logits").output)(image), theirs, 1e-4)
@@ -144,6 +147,8 @@ def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
         shapes = tf1_shapes(depth, beta=beta, num_classes=num_classes)
         values = {name: np.full(shape, 0.5, np.float32) for name, shape in shapes.items()}
         values["global_step"] = np.int64(30_000)
+        if not num_classes:
+            values[f"resnet_v1_{depth}/mean_rgb"] = np.float32((123.15163, 115.90288, 103.06262))
         write(tmp_path / "model.ckpt", values)
         weights = open_weights(str(tmp_path / "model.ckpt"), "")
         report = load(model, weights, part=part)
@@ -183,3 +188,20 @@ def test_deeplabv3_plus_is_refused(more):
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="no ResNet-50 or 101 of the authors: .*none of ours"):
         from_tf1({"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32))})
+
+
+@pytest.mark.parametrize("name", ["aspp5/weights", "resnet_v1_tiny/conv1/biases", "attention/gain"])
+def test_what_such_a_network_does_not_have_is_unknown(name):
+    weights = from_tf1({**values_of("tiny", False, 21), name: np.ones(3)})
+    assert weights.unknown == (name,)
+    kept = ("/Momentum", "/RMSProp_1", "/Adam", "/ExponentialMovingAverage")
+    slots = {f"aspp0/weights{end}": np.ones(3) for end in kept}
+    weights = from_tf1({**values_of("tiny", False, None), **slots, "beta1_power": np.ones(())})
+    assert not weights.unknown and slots.keys() <= set(weights.skipped)
+
+
+def test_another_mean_pixel_than_slims_is_refused():
+    values = dict(values_of("tiny", False, None))
+    values["resnet_v1_tiny/mean_rgb"] = np.array([123.68, 116.78, 103.94], np.float32)
+    with pytest.raises(ValueError, match=r"mean_rgb is \[123.68.*less \[123.15, 115.9, 103.06\]"):
+        from_tf1(values)

@@ -1,7 +1,9 @@
 """Weights from any file: what is in it is known for what it is, or refused, and nothing half."""
 
+import os
 import pathlib
 import pickle
+import re
 import sys
 
 import h5py
@@ -13,6 +15,7 @@ import tensorflow as tf
 from experiments import base, weights
 from experiments.runs import open_run, weights_by_name
 from experiments.weights import check_convention, initialise, open_weights
+from model import pretrained
 from model.deeplabv3 import deeplabv3
 from model.pretrained_torchvision import from_torchvision
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
@@ -57,10 +60,18 @@ def files(tmp_path_factory):
     write_as_downloaded(folder / "downloaded.h5", model)
     model.save(folder / "saved.h5")
     model.save_weights(folder / "saved.weights.h5")
+    model.compile(keras.optimizers.SGD(momentum=0.9))
+    model.optimizer.build(model.trainable_variables)
+    model.save_weights(folder / "trained.weights.h5")
     values = random_values(tf1_shapes("tiny", num_classes=21))
     write_tf1(folder / "model.ckpt", values)
     (folder / "page.pth").write_text("\n<!DOCTYPE html><html>Sign in</html>")
     (folder / "page.h5").write_text("<html>404</html>")
+    (folder / "page.ckpt.index").write_text("<html>404</html>")
+    (folder / "tf1").mkdir()
+    write_tf1(folder / "tf1" / "model.ckpt-3", {"x": np.ones(3)})
+    (folder / "slim").mkdir()
+    (folder / "slim" / "resnet_v1_50.ckpt").write_bytes(b"x")
     (folder / "noise.h5").write_bytes(bytes(range(256)) * 40)
     (folder / "noise.ckpt").write_bytes(bytes(range(256)) * 40)
     whole = (folder / "downloaded.h5").read_bytes()
@@ -96,10 +107,11 @@ def values_of(model):
 def test_every_layout_of_keras_is_read_alike(files):
     read = [
         open_weights(str(files / name), "")
-        for name in ("downloaded.h5", "saved.h5", "saved.weights.h5")
+        for name in ("downloaded.h5", "saved.h5", "saved.weights.h5", "trained.weights.h5")
     ]
     for other in read:
-        assert other.model == {"backbone": "resnet_tiny_keras"} and not other.skipped
+        assert other.model == {"backbone": "resnet_tiny_keras"} and not other.unknown
+        assert all(name.startswith("optimizer/") for name in other.skipped)
         assert other.values.keys() == read[0].values.keys()
         for name, value in other.values.items():
             np.testing.assert_array_equal(value, read[0].values[name], err_msg=name)
@@ -133,17 +145,20 @@ def test_the_report_says_what_became_of_every_weight(files):
     config = config_for("resnet_tiny_keras", path=str(files / "saved.h5"), part="backbone")
     report = initialise(deeplabv3("resnet_tiny_keras"), config).splitlines()
     assert report[0] == f"Weights from {files / 'saved.h5'}:"
-    fields = ["loaded", "renamed", "folded", "skipped", "missing", "mismatched"]
+    fields = ["loaded", "renamed", "folded", "skipped", "unknown", "missing", "mismatched"]
     assert report[1].split() == fields
     counts = {line.split()[0]: list(map(int, line.split()[1:])) for line in report[2:]}
     # Seven units of three convs, four shortcuts, and the stem; each with four of batch norm.
-    assert counts == {"backbone": [26 * 5, 25 * 5, 26 * 2, 0, 0, 0]}
+    assert counts == {"backbone": [26 * 5, 25 * 5, 26 * 2, 0, 0, 0, 0]}
     config = config_for("resnet_tiny", path=str(files / "model.ckpt"), part="without_logits")
     report = initialise(deeplabv3("resnet_tiny"), config).splitlines()
-    counts = {line.split()[0]: list(map(int, line.split()[1:])) for line in report[2:]}
-    assert counts["aspp"] == [30, 30, 1, 0, 0, 0] and counts["logits"] == [0, 0, 0, 2, 0, 0]
+    counts = {line.split()[0]: list(map(int, line.split()[1:])) for line in report[2:-1]}
+    assert counts["aspp"] == [30, 30, 1, 0, 0, 0, 0]
+    assert counts["logits"] == [0, 0, 0, 2, 0, 0, 0]
     momentum = [name for name in tf1_shapes("tiny", num_classes=21) if name.endswith("Momentum")]
-    assert counts["other"] == [0, 0, 0, len(momentum) + 1, 0, 0]  # And global_step.
+    assert counts["other"] == [0, 0, 0, len(momentum) + 1, 0, 0, 0]  # And global_step.
+    assert report[-1].startswith("skipped: logits...bias (1), logits...kernel (1), ")
+    assert "aspp0...Momentum (3)" in report[-1] and "global_step (1)" in report[-1]
 
 
 MISTAKES = {
@@ -155,6 +170,13 @@ MISTAKES = {
     "cut.ckpt": "cut.ckpt: it is damaged",
     "cut_index.ckpt": "cut_index.ckpt: it is damaged, or no checkpoint",
     "other.ckpt": "other.ckpt: It is no ResNet-50 or 101 of the authors",
+    "tf1": "tf1 is a folder of others' checkpoints: name one of them, as tf1/model.ckpt-3$",
+    "slim": "slim is a folder of others' checkpoints: name one of them, as slim/resnet_v1_50.ckpt$",
+    "page.ckpt": "page.ckpt.index is a web page, not weights",
+    "page.ckpt.index": "page.ckpt.index is a web page, not weights",
+    "model.ckpt.data-00000-of-00001": "is a part of a checkpoint: name model.ckpt$",
+    "model.ckpt.meta": "is a part of a checkpoint: name model.ckpt$",
+    "nowhere.ckpt": "There is no file nowhere.ckpt",
     "nowhere.h5": "There is no file .*nowhere.h5",
     "nowhere.pth": "There is no file .*nowhere.pth",
     "nowhere": "There is no checkpoint in .*nowhere to start from",
@@ -162,10 +184,19 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_cannot_be_read_is_named_in_a_line(files, name):
+def test_what_cannot_be_read_is_named_in_a_line(files, name, monkeypatch):
+    monkeypatch.chdir(files)
     with pytest.raises((ValueError, OSError), match=MISTAKES[name]) as error:
-        open_weights(str(files / name), "")
+        open_weights(name, "")
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", [".", "..", "empty"])
+def test_a_folder_without_checkpoints_is_named(path, tmp_path, monkeypatch):
+    (tmp_path / "inner" / "empty").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(FileNotFoundError, match=f"^There is no checkpoint in {re.escape(path)} to"):
+        open_weights(path, "")
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -177,15 +208,27 @@ def test_a_missing_variable_is_named_and_nothing_is_loaded(files, strict, tmp_pa
     model = deeplabv3("resnet_tiny")
     before, faults = values_of(model), {"block3_unit2_2_bn/beta", "aspp_atrous2_conv/kernel"}
     config = config_for("resnet_tiny", path=str(tmp_path / "model.ckpt"), strict=strict)
+    missing = "block3_unit2_2_bn/beta (resnet_v1_tiny/block3/unit_2/bottleneck_v1/conv2/BatchNorm"
     if strict:
-        with pytest.raises(ValueError, match="nothing was loaded:\n(.*\n)*.*2_bn/beta: not there"):
+        said = f"nothing was loaded:\n(.*\n)*.*{re.escape(missing)}/beta\\): not there"
+        with pytest.raises(ValueError, match=said):
             initialise(model, config)
         faults = before
     else:
-        assert "(1, 1, 512, 64) there, (3, 3, 512, 64) here" in initialise(model, config)
+        report = initialise(model, config)
+        assert "(1, 1, 512, 64) there, (3, 3, 512, 64) here" in report
+        assert f"missing: {missing}/beta)" in report
     after = values_of(model)
     unchanged = {name for name in before if np.array_equal(before[name], after[name])}
     assert unchanged == set(faults)
+
+
+def test_weights_of_another_depth_are_called_so():
+    theirs = pretrained.Weights({}, {"backbone": "resnet50_torchvision"})
+    with pytest.raises(ValueError, match="resnet50_torchvision, which is of another depth than"):
+        check_convention(theirs, config_for("resnet101_torchvision", path="x.pth"))
+    with pytest.raises(ValueError, match="trained as backbone resnet50_torchvision, which sees"):
+        check_convention(theirs, config_for("resnet101_keras", path="x.pth"))
 
 
 def test_weights_of_another_convention_are_refused_with_the_one_to_configure(files, capsys):
@@ -246,22 +289,71 @@ def test_a_state_dict_is_read_and_all_else_of_pytorch_refused(tmp_path):
     for name, value in expected.values.items():
         np.testing.assert_array_equal(read.values[name], value, err_msg=name)
 
-    class Malicious:
-        def __reduce__(self):
-            return pathlib.Path.touch, (tmp_path / "it_ran",)
-
-    torch.save({**state, "x": Malicious()}, tmp_path / "malicious.pth")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({0: torch.ones(3)}, tmp_path / "numbered.pth")
+    torch.save({**state, "conv1.weight": torch.eye(3).to_sparse()}, tmp_path / "sparse.pth")
+    torch.save({**state, "classifier.4.bias": torch.tensor(1.0)}, tmp_path / "scalar.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "noise.pth").write_bytes(bytes(range(256)) * 40)
     for name, said in {
-        "malicious": "holds more than weights, and reading that could run code: not read",
-        "old": "could run code|is damaged, or no file of PyTorch",
         "list": "is no state_dict",
+        "numbered": "is no state_dict",
+        "sparse": "conv1.weight is no dense tensor",
+        "scalar": r"classifier.4.bias has the shape \(\), as no such weight has",
         "cut": "is damaged, or no file of PyTorch",
+        "noise": "is damaged, or no file of PyTorch",
     }.items():
-        with pytest.raises(ValueError, match=said) as error:
+        with pytest.raises(ValueError, match=f"{name}.pth: .*{said}") as error:
             open_weights(str(tmp_path / f"{name}.pth"), "")
         assert len(str(error.value).splitlines()) == 1
-    assert not (tmp_path / "it_ran").exists()
+        assert "weights_only" not in str(error.value)
+
+
+class Runs:
+    """Calls a function of Python where it is unpickled."""
+
+    def __init__(self, function, argument):
+        self.called = function, (argument,)
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [os.system, eval, pathlib.Path.touch])
+def test_a_pickle_that_would_run_code_is_called_so_and_does_not_run(function, zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    ran = tmp_path / "it_ran"
+    argument = {os.system: f"touch {ran}", eval: f"open({str(ran)!r}, 'w')"}.get(function, ran)
+    state = {"conv1.weight": torch.ones(3), "x": Runs(function, argument)}
+    torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(state["x"], protocol=2))
+    for name in ("x.pth", "bare.pth"):
+        with pytest.raises(ValueError, match=f"{name}: .* could run code: not read") as error:
+            open_weights(str(tmp_path / name), "")
+        assert len(str(error.value).splitlines()) == 1
+        assert "weights_only" not in str(error.value)
+    assert not ran.exists()
+
+
+def test_what_pytorch_says_of_other_pickles_is_not_passed_on(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def load(*_, **__):
+        raise pickle.UnpicklingError("Weights only load failed. Set `weights_only=False`.")
+
+    (tmp_path / "x.pth").write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ValueError, match="x.pth: it is damaged, or no file of PyTorch$"):
+        open_weights(str(tmp_path / "x.pth"), "")
+
+
+@pytest.mark.parametrize("key", weights.STATE)
+def test_a_state_dict_is_found_in_a_trainings_checkpoint(key, tmp_path):
+    torch = pytest.importorskip("torch")
+    values = random_values(torchvision_shapes("tiny", None))
+    state = {f"module.{name}": torch.from_numpy(np.array(value)) for name, value in values.items()}
+    torch.save({key: state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "x.pth")
+    read, expected = open_weights(str(tmp_path / "x.pth"), ""), from_torchvision(values)
+    assert read.values.keys() == expected.values.keys() and read.skipped == expected.skipped
