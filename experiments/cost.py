@@ -98,6 +98,28 @@ def inference_multiply_adds(config: ml_collections.ConfigDict) -> int:
     return sum(multiply_adds(model, size) for size in sizes) * (2 if config.eval.flip else 1)
 
 
+def useful_multiply_adds(config: ml_collections.ConfigDict, image_size: int) -> int:
+    """A config, and the side of a square image -> multiply-adds that predicting it needs.
+
+    Of atrous convolutions only the taps that fall on the features, and not on padding.
+    """
+    model = _model(**{**config.model, "output_stride": config.eval.output_stride})
+    convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    total = 0
+    for scale in config.eval.scales:
+        size = 1 + round(scale * (image_size - 1))
+        for conv, output in zip(convs, _outputs(model, convs, (1, size)), strict=True):
+            inside = math.prod(map(_taps, output.shape[1:3], conv.kernel_size, conv.dilation_rate))
+            total += inside * math.prod(conv.kernel.shape[2:])
+    return total * (2 if config.eval.flip else 1)
+
+
+def _taps(length, kernel_size, rate):
+    """A conv on a line -> positions times taps, less those on padding where there is a rate."""
+    reach = [abs(i - kernel_size // 2) * rate for i in range(kernel_size)]
+    return sum(max(0, length - offset) for offset in reach) if rate > 1 else length * kernel_size
+
+
 def step_bytes(config: ml_collections.ConfigDict) -> int:
     """A config -> the memory that a training step takes at its peak, an estimate, in bytes.
 

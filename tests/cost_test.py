@@ -49,6 +49,24 @@ def test_multiply_adds_are_counted_as_by_hand():
     assert cost.multiply_adds(model, 21) == by_hand
 
 
+@pytest.mark.parametrize("rate", [2, 5, 18])
+def test_taps_on_padding_are_not_needed(rate):
+    """A convolution of ones with ones counts, at each position, the taps that are on the image."""
+    ones, kernel = tf.ones((1, 9, 13, 1)), tf.ones((3, 3, 1, 1))
+    inside = tf.reduce_sum(tf.nn.conv2d(ones, kernel, 1, "SAME", dilations=rate))
+    assert cost._taps(9, 3, rate) * cost._taps(13, 3, rate) == float(inside)
+    assert cost._taps(9, 3, 1) == 27  # Those of a plain convolution count as everybody counts them.
+
+
+def test_what_is_useful_is_less_than_what_is_counted_and_grows_with_scales():
+    ours = config("resnet50")
+    ours.eval.output_stride = 8
+    one = cost.useful_multiply_adds(ours, 513)
+    assert 0.4 * cost.inference_multiply_adds(ours) < one < cost.inference_multiply_adds(ours)
+    ours.eval.flip = True
+    assert cost.useful_multiply_adds(ours, 513) == 2 * one
+
+
 def test_memory_grows_with_what_is_kept():
     """And is smaller in half precision, and where the labels are downsampled."""
     one, two, four = (cost.step_bytes(config(batch_size=2**i)) for i in range(3))

@@ -1,0 +1,75 @@
+"""What this project is timed against: torchvision's DeepLabv3, and Keras's own layers."""
+
+from collections.abc import Callable
+
+import keras
+import ml_collections
+import numpy as np
+
+import model.layers
+
+# Of a network of torchvision's, by output_stride: which stages have rates in place of strides.
+DILATED = {8: (False, True, True), 16: (False, False, True)}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def torchvision_network(config: ml_collections.ConfigDict):
+    """A config -> torchvision's DeepLabv3 of the same depth, output_stride and rates, in PyTorch.
+
+    Raises ValueError where torchvision has none such.
+    """
+    from torchvision.models import resnet
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+
+    depth, output_stride = config.model.backbone.partition("_")[0], config.model.output_stride
+    if depth not in ("resnet50", "resnet101") or output_stride not in DILATED:
+        raise ValueError(f"torchvision has no {depth} at output_stride {output_stride}.")
+    whole = getattr(resnet, depth)(
+        weights=None, replace_stride_with_dilation=DILATED[output_stride]
+    )
+    backbone = IntermediateLayerGetter(whole, {"layer4": "out"})
+    rates = [rate * 16 // output_stride for rate in config.model.atrous_rates]
+    return DeepLabV3(backbone, DeepLabHead(2048, config.model.num_classes, rates))
+
+
+def by_torchvision(
+    config: ml_collections.ConfigDict, images: np.ndarray, *, training: bool, compiled: bool
+) -> Callable[[], object]:
+    """A config and [B, H, W, 3] images -> what takes a step on them with PyTorch, or predicts.
+
+    In bfloat16 by autocast where config.precision says so.
+    """
+    import torch
+
+    network = torchvision_network(config).train(training)
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])
+    images, labels = torch.tensor(images), torch.tensor(labels)
+    forward = torch.compile(network) if compiled else network
+    in_half = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "mixed_bfloat16")
+    optimizer = torch.optim.SGD(network.parameters(), 0.007, momentum=0.9, weight_decay=1e-4)
+
+    def logits():
+        pixels = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+        with in_half:
+            return forward(pixels)["out"]
+
+    def step():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(logits().float(), labels, ignore_index=255)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def predict():
+        with torch.no_grad():
+            return logits().argmax(1).to(torch.uint8).numpy()
+
+    return step if training else predict
+
+
+def use_kerass_own_layers() -> None:
+    """From here on networks convolve and normalise as Keras does, in this process."""
+    model.layers.native_atrous_gradient = lambda dtype: False
+    model.layers.BatchNormalization = keras.layers.BatchNormalization
