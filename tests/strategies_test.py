@@ -43,7 +43,9 @@ import model.deeplabv3, model.layers
 model.layers.native_atrous_gradient = lambda dtype: False
 conv, resize = keras.layers.Conv2D, model.deeplabv3.ResizeBilinear
 keras.layers.Conv2D = lambda *arguments, dtype=None, **others: conv(*arguments, **others)
-model.deeplabv3.ResizeBilinear = lambda dtype=None, **others: resize(**others)
+model.deeplabv3.ResizeBilinear = lambda *arguments, dtype=None, **others: resize(
+    *arguments, **others
+)
 import runpy
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
