@@ -34,7 +34,7 @@ from experiments import base, tables
 from experiments.claims import CLAIMS, Claim
 from experiments.compare import read_evaluation
 from experiments.report_plots import plot
-from experiments.run import Work, evaluation_of, is_of, is_there, plan
+from experiments.run import Work, evaluation_of, folder_of, is_of, is_there, plan
 from experiments.runs import read_config
 from model.evaluate import Counts
 from model.metrics import interval, mean_over_classes, resampled_ious
@@ -98,8 +98,10 @@ def evaluations(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Sc
     if row.why_not:
         return {}, f"not run: {row.why_not}"
     for seed in range(MAX_SEEDS):
+        if not folder_of(runs, row.run or name, scale, seed).exists():
+            continue  # Before its config is made, which takes as long as all the rest.
         (work,) = plan({name: row}, scale=scale, seed=seed, runs=runs)[-1:]
-        file, how = evaluation_of(tables.config_of(name, scale), work.config)
+        file, _ = evaluation_of(tables.config_of(name, scale), work.config)
         of_seed = f"seed {seed}: " if seed else ""
         if (work.folder / "failure.json").exists():
             said.append(f"{of_seed}failed: {last_words(work.folder)}")

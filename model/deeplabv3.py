@@ -81,7 +81,7 @@ def deeplabv3(
 
 
 def corners_of(model: keras.Model) -> str:
-    """A model of deeplabv3 -> which corners its resizes keep, of model.layers.CORNERS."""
+    """A model of deeplabv3 -> which corners its resizes keep, as resize_bilinear names them."""
     return model.get_layer("upsampled_logits").corners
 
 

@@ -80,14 +80,11 @@ class BatchNormalization(layers.BatchNormalization):
         return tf.distribute.get_strategy().num_replicas_in_sync == 1
 
 
-CORNERS = ("aligned", "half_pixel")
-
-
 class ResizeBilinear(layers.Layer):
     """Resizes `x` to the size of `like`: [B, h, w, C] -> [B, H, W, C].
 
     As two matrix products, so that it compiles for a TPU and its gradient is deterministic.
-    corners: one of CORNERS. Source: the authors' code resizes with align_corners=True everywhere.
+    corners: as in resize_bilinear. Source: the authors' code, which aligns them everywhere.
     """
 
     def __init__(self, corners: str = "aligned", **options):
