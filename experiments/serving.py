@@ -108,11 +108,16 @@ class Segmenter(tf.Module):
 
 
 def checked(images: tf.Tensor) -> tf.Tensor:
-    """[B, H, W, 3] images -> the same, or InvalidArgumentError where there is no pixel in them."""
+    """[B, H, W, 3] images -> the same; InvalidArgumentError for another shape, or no pixel."""
+    # A signature's own shape is not looked at where tensors or TF Serving call it, but TensorFlow
+    # believes it and drops what follows from it, the rank say: hence this way of counting.
+    shape = tf.raw_ops.Shape(input=images)
+    is_batch = (tf.math.count_nonzero(shape >= 0) == 4) & tf.reduce_all(shape[-1:] == 3)
+    fits = tf.debugging.Assert(is_batch, ["Images must be [B, H, W, 3]; these are", shape], 8)
     some = tf.debugging.assert_positive(
         tf.size(images), "There is no image in the request, or one without pixels."
     )
-    with tf.control_dependencies([some]):
+    with tf.control_dependencies([fits, some]):
         return tf.identity(images)
 
 
@@ -121,8 +126,9 @@ def decoded(files: tf.Tensor) -> tf.Tensor:
 
     Grey, CMYK, palettes and 16 bits are converted; what is transparent is seen on white. EXIF tags
     are not looked at. InvalidArgumentError, before anything is decoded, where there is no file,
-    one is neither a JPEG nor a PNG, they are of several sizes, or their headers claim more than
-    MAX_PIXELS in all; and for one that is damaged.
+    one is neither a JPEG nor a PNG, they are of several sizes, or their headers claim no pixel or
+    more than MAX_PIXELS in all; and for one that is cut off or damaged. Of wrong bytes in a JPEG's
+    middle, and of fewer lines than its header claims, the decoder does not tell: these are grey.
     """
     some = tf.debugging.assert_positive(tf.size(files), "There is no image in the request.")
     with tf.control_dependencies([some]):
@@ -132,9 +138,10 @@ def decoded(files: tf.Tensor) -> tf.Tensor:
         ["The images of a request must be of one size; these are, high and wide:", sizes],
         summarize=16,
     )
-    pixels = tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1))
+    # In float64, which no number of large images takes beyond its range.
+    pixels = tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.float64), axis=1))
     small = tf.debugging.Assert(
-        (pixels > 0) & (pixels <= MAX_PIXELS),
+        tf.reduce_all(sizes > 0) & (pixels <= MAX_PIXELS),
         [f"A request may have {MAX_PIXELS} pixels; this one, by its headers, has", pixels],
     )
     with tf.control_dependencies([one_size, small]):

@@ -90,4 +90,6 @@ def without_upsampling(model: keras.Model) -> keras.Model:
 
     For labels that are downsampled in training (Table 8).
     """
-    return keras.Model(model.input, model.get_layer("logits").output)
+    # Named, since Keras would number it, and exports keep its name.
+    name = f"{model.name}_to_logits"
+    return keras.Model(model.input, model.get_layer("logits").output, name=name)

@@ -165,6 +165,7 @@ def huge_jpeg():
 
 
 SMALL = file_of(np.zeros((4, 4, 3), np.uint8))
+JPEG = file_of(images_of(1, 60, 60)[0], "JPEG")
 BAD_FILES = {
     "no image": ([b"no image"], "neither a JPEG nor a PNG"),
     "nothing": ([b""], "neither a JPEG nor a PNG"),
@@ -174,10 +175,14 @@ BAD_FILES = {
     "5 GB, a JPEG": ([huge_jpeg()], f"may have {MAX_PIXELS} pixels"),
     "more than 32 bits of pixels": ([claiming(2**31 - 1, 2**31 - 1)], f"{MAX_PIXELS} pixels"),
     "no pixels": ([claiming(0, 5)], f"may have {MAX_PIXELS} pixels"),
+    "sides of 2^31 and more": ([claiming(2**32 - 4, 2**32 - 4)], f"{MAX_PIXELS} pixels"),
+    "more than 64 bits of pixels": ([claiming(2**30 + 2**15, 2**30 - 2**15 + 1)] * 16, "pixels;"),
     "many that are large together": ([claiming(4096, 4096)] * 2, f"{MAX_PIXELS} pixels"),
     "two sizes": ([SMALL, file_of(np.zeros((4, 5, 3), np.uint8))], "must be of one size"),
     "a PNG that is cut off": ([SMALL[:40]], ""),
-    "a JPEG that is cut off": ([file_of(images_of(1, 60, 60)[0], "JPEG")[:600]], ""),
+    "a JPEG that is cut off": ([JPEG[:600]], "Invalid JPEG data"),
+    "a JPEG of one half": ([JPEG[: len(JPEG) // 2]], "Invalid JPEG data"),
+    "a JPEG without its last byte": ([JPEG[:-1]], "Invalid JPEG data"),
     "a JPEG of three bytes": ([b"\xff\xd8\xff"], ""),
 }
 
@@ -196,6 +201,22 @@ def test_bad_files_are_an_error_of_the_signature(loaded, bad):
 def test_no_image_is_an_error_of_the_signature(loaded, signature, shape):
     with pytest.raises(tf.errors.InvalidArgumentError, match="no image in the request"):
         loaded.signatures[signature](images=tf.zeros(shape, tf.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5, 1), (1, 5, 5, 4), (5, 5, 3), (1, 1, 5, 5, 3), ()])
+@pytest.mark.parametrize("signature", ["serving_default", "probabilities"])
+def test_images_of_another_shape_are_an_error_of_the_signature(loaded, signature, shape):
+    came = r"these are\] \[" + " ".join(map(str, shape)) + r"\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[B, H, W, 3\]; " + came):
+        loaded.signatures[signature](images=tf.zeros(shape, tf.uint8))
+
+
+def test_a_tensor_of_another_type_is_an_error(loaded):
+    images = tf.zeros((1, 5, 5, 3))
+    with pytest.raises(TypeError, match="float32.*uint8"):
+        loaded(images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="to be a uint8 tensor"):
+        loaded.signatures["serving_default"](images=images)
 
 
 def test_weights_are_constants_and_there_once(loaded, folder, export):
@@ -395,13 +416,14 @@ def test_other_runtimes_give_the_checkpoints_classes_at_any_size(
     assert (tmp_path / name / "data.json").exists()
 
 
-def test_two_onnx_are_the_same_bytes(run, tmp_path):
-    needs("onnx")
+@pytest.mark.parametrize("name", ["litert_float32", "onnx"])
+def test_it_is_the_same_bytes_after_others(name, run, tmp_path):
+    needs(name)
     export = Exporter(run, inference=INFERENCE, gate_images=0)
     for place in ("one", "two"):
-        export.write("onnx", tmp_path / place)
-    one, two = ((tmp_path / place / "model.onnx").read_bytes() for place in ("one", "two"))
-    assert one == two
+        export.write(name, tmp_path / place)
+    file = gate.FORMATS[name].file
+    assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["litert_float32", "onnx"])
