@@ -54,8 +54,6 @@ def main(_) -> None:
         "flip": FLIP.value,
     }
     how = {**own, **{name: value for name, value in asked.items() if value is not None}}
-    if not how["scales"]:
-        raise ValueError("--scales names none.")
     if not os.access(run, os.W_OK):
         raise PermissionError(f"{run} cannot be written to, and that is where the scores go.")
     if MASKS.value and SUBMISSION.value:

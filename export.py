@@ -73,10 +73,11 @@ def main(_) -> None:
     run = as_run(RUN.value)
     inference, size = asked_inference(read_config(run)), asked_size()
     read_data(run)
-    if not FORMAT.value or (OUTPUT.value and len(FORMAT.value) > 1):
+    names = list(dict.fromkeys(FORMAT.value))  # Each once.
+    if not names or (OUTPUT.value and len(names) > 1):
         raise ValueError("Name a --format; with --output one alone.")
-    check_formats(FORMAT.value, fixed_size=size is not None)
-    folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in FORMAT.value}
+    check_formats(names, fixed_size=size is not None)
+    folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in names}
     for name, folder in folders.items():
         check_replaceable(folder, gate.FORMATS[name])
     exporter = Exporter(

@@ -90,6 +90,8 @@ def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> 
     provenance, inference = data["provenance"], data["inference"]
     config, evaluation = provenance["config"], provenance["evaluation"]
     sizes = "any size" if data["size"] is None else "{} x {}, high and wide".format(*data["size"])
+    scales = f"scale{'s' * (len(inference['scales']) > 1)} "
+    scales += ", ".join(f"{scale:g}" for scale in inference["scales"])
     mirrored = ", mirrored too" if inference["flip"] else ""
     score = "No evaluation of these weights in this way is known."
     if evaluation:
@@ -113,13 +115,12 @@ Segmentation", Chen et al., 2017, arXiv:1706.05587.
 - **Input**: uint8 RGB, [B, H, W, 3], {sizes}. Normalising, padding and resizing are inside.
 - **Output**: uint8 class ids, [B, H, W], of {data["num_classes"]} classes:
   {", ".join(data["class_names"])}.
-- **Inference**: output stride {inference["output_stride"]}, scales
-  {", ".join(f"{scale:g}" for scale in inference["scales"])}{mirrored}.
+- **Inference**: output stride {inference["output_stride"]}, {scales}{mirrored}.
 - **Trained on**: {source}.
 - **Score**: {score}
 - **Gate**: {gated}
-- **From**: {provenance["run"]}, step {provenance["step"]}, commit {provenance["commit"]}. The whole
-  config is in data.json.
+- **From**: {provenance["run"]}, step {provenance["step"]}, commit {provenance["commit"]}.
+  The whole config is in data.json.
 
 ```python
 {HOW_TO_LOAD[runtime]}

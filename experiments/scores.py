@@ -15,6 +15,7 @@ from data.files import write_bytes
 from experiments.terminal import table
 from model.boundary import TRIMAP_WIDTHS
 from model.evaluate import Counts
+from model.inference import padding_multiple
 from model.metrics import (
     frequency_weighted_iou,
     interval,
@@ -49,11 +50,15 @@ def inference_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def as_scales(texts: Sequence[str]) -> tuple[float, ...]:
-    """Scales as texts -> their values, the lowest first. Raises ValueError for no numbers."""
+    """Scales as texts -> their values, the lowest first. Raises ValueError for what is none."""
+    if not texts:
+        raise ValueError("--scales names none.")
     try:
-        return tuple(sorted(map(float, texts)))
+        scales = tuple(sorted(map(float, texts)))
     except ValueError as error:
         raise ValueError(f"--scales={','.join(texts)}: {error}.") from error
+    padding_multiple(1, scales)  # Which refuses what no image is scaled by.
+    return scales
 
 
 def result_name(how: dict[str, Any], own: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from data.classes import VOC_CLASS_NAMES, ids_sha256
 from data.pipeline import eval_examples
 from experiments import base
 from experiments.evaluation import Evaluation
-from experiments.scores import images_said, read_counts, report, write_counts
+from experiments.scores import as_scales, images_said, read_counts, report, write_counts
 from experiments.voc_submission import FOLDER
 from model.evaluate import Counts
 
@@ -181,3 +181,14 @@ def test_a_part_of_a_split_is_called_one(shapes_dir):
     assert images_said(result) == "5 images" and "\n5 images; 95 %" in report(result)
     result["official_images"] = 200
     assert images_said(result) == "5 images (a part: the official split has 200)"
+
+
+def test_what_is_no_scale_is_refused_where_it_is_read():
+    assert as_scales(["1.5", "0.5"]) == (0.5, 1.5)
+    for texts in (["0"], ["1", "-1"], ["0.3"], ["nan"], ["inf"]):
+        with pytest.raises(ValueError, match="Scales are multiples of 1/8"):
+            as_scales(texts)
+    with pytest.raises(ValueError, match="names none"):
+        as_scales([])
+    with pytest.raises(ValueError, match="--scales=half: could not convert"):
+        as_scales(["half"])

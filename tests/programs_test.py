@@ -183,9 +183,13 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
     Image.fromarray(colours[:40]).convert("CMYK").save(tmp_path / "photos" / "b.jpg")
     (tmp_path / "photos" / "c.jpg").write_text("no photo")
     code, out = program(
-        "export.py", f"--run={run}", f"--output={tmp_path / 'exported'}", "--gate_images=0"
+        "export.py",
+        f"--run={run}",
+        f"--output={tmp_path / 'exported'}",
+        "--gate_images=0",
+        "--format=saved_model,saved_model",
     )
-    assert code == 0 and "not gated" in out, out
+    assert code == 0 and out.count("not gated") == 1, out
     masks = []
     for source in (f"--run={run}", f"--saved_model={tmp_path / 'exported'}"):
         output = tmp_path / f"out{len(masks)}"
@@ -227,14 +231,17 @@ def test_mistakes_in_predicting_are_named(run, arguments, said):
         (["--output=THERE"], "is no export with saved_model.pb and assets/data.json"),
         (["--format=onnx,litert_int8", "--output=THERE"], "with --output one alone"),
         (["--size=513", "--format=onnx"], "--size=513 is no H,W in pixels"),
+        (["--scales=0", "--gate_images=0"], "error: Scales are multiples of 1/8"),
     ],
 )
 def test_mistakes_in_exporting_are_named_and_nothing_is_overwritten(run, tmp_path, arguments, said):
     (tmp_path / "mine.txt").write_text("precious")
     (tmp_path / "saved_model.pb").write_text("of others")
     arguments = [argument.replace("THERE", str(tmp_path)) for argument in arguments]
+    before = sorted(os.listdir(run))
     code, out = program("export.py", f"--run={run}", *arguments)
     assert code == 1 and said in out and "Traceback" not in out
+    assert sorted(os.listdir(run)) == before
     assert (tmp_path / "mine.txt").read_text() == "precious"
     assert len(list(tmp_path.iterdir())) == 2
 
