@@ -1,5 +1,6 @@
 """What is exported does what the model does and says what it is, or is not there."""
 
+import base64
 import importlib.util
 import io
 import json
@@ -21,6 +22,7 @@ from experiments.model_card import describe
 from experiments.runs import build_model, checkpoint_manager, open_run, weights_by_name, write_data
 from experiments.serving import MAX_PIXELS, decoded
 from model.inference import SCALES
+from tests.conftest import ROOT
 from tests.folded_test import with_random_statistics
 
 INFERENCE = {"output_stride": 16, "scales": (1.0,), "flip": False}
@@ -116,6 +118,27 @@ def test_a_jpeg_is_decoded_as_in_evaluation(loaded):
     file = file_of(images_of(1, 60, 90)[0], "JPEG")
     ids = loaded.signatures["image_bytes"](image_bytes=tf.constant([file]))["class_ids"]
     np.testing.assert_array_equal(ids, loaded(tf.io.decode_image(file, 3)[None]))
+
+
+def test_the_readmes_request_is_one_of_tf_servings(loaded, tmp_path):
+    """As its REST API reads it: an instance is the value of the signature's only input.
+
+    The photo is longer than an argument of a command may be.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    (tmp_path / "photo.jpg").write_bytes(file_of(noise, "JPEG", quality=100, subsampling=0))
+    assert (tmp_path / "photo.jpg").stat().st_size > 100_000
+    text = (ROOT / "README.md").read_text()
+    command = text.partition("TF Serving, with the folder as")[2].split("```")[1]
+    # In place of curl what curl would send.
+    script = 'curl() { [ "$1 $2" = "-d @-" ] && cat; }\n' + command
+    sent = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    request = json.loads(sent.stdout)
+    assert request.keys() == {"signature_name", "instances"}
+    signature = loaded.signatures[request["signature_name"]]
+    (name,) = signature.structured_input_signature[1]
+    files = [base64.b64decode(instance["b64"], validate=True) for instance in request["instances"]]
+    assert signature(**{name: tf.constant(files)})["class_ids"].shape == (1, 200, 300)
 
 
 def of_kinds():
@@ -254,6 +277,8 @@ def test_scales_and_flip_are_inside(run, tmp_path, export):
     assert (ids != expected).mean() <= 1e-3  # Of 2,800 pixels.
     assert json.loads((tmp_path / "ms" / "gate.json").read_text()).keys() == {"format", "bytes"}
     assert other.data["margin"] > 2 * export.data["margin"] - 4 * 16
+    card = (tmp_path / "ms" / "model_card.md").read_text()
+    assert "output stride 8, scales 0.5, 1, mirrored too.\n" in card
 
 
 def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
@@ -266,7 +291,8 @@ def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
     assert provenance["config"] == json.loads(export.config.to_json())
     assert provenance["trained_on"]["dataset"] == "shapes/1.1.0"
     card = (folder / "model_card.md").read_text()
-    for said in ("resnet_tiny", "plain_disc", "step 7", "any size", "3 images of shapes, val"):
+    wanted = ("resnet_tiny", "plain_disc", "step 7", "any size", "3 images of shapes, val")
+    for said in (*wanted, "output stride 16, scale 1.\n"):
         assert said in card
     code = card.partition("```python\n")[2].partition("```")[0].replace("FOLDER", str(folder))
     found = {"images": images_of(1, 9, 9)}
