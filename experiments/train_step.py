@@ -57,6 +57,20 @@ def make_state(config: ml_collections.ConfigDict) -> TrainState:
     return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
 
 
+class SGD(keras.optimizers.SGD):
+    """Keras's with momentum, by TensorFlow's kernel for it: a third of its passes over memory."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        momentum = self.momentums[self._get_variable_index(variable)]
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=momentum.value.handle,
+            lr=learning_rate,
+            grad=gradient,
+            momentum=self.momentum,
+        )
+
+
 def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
     """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
 
@@ -66,7 +80,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimi
     schedule = keras.optimizers.schedules.PolynomialDecay(
         config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
     )
-    sgd = keras.optimizers.SGD(schedule, momentum=MOMENTUM, name="sgd")
+    sgd = SGD(schedule, momentum=MOMENTUM, name="sgd")
     if config.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
     return sgd

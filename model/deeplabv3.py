@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from model.aspp import aspp, rates_at
-from model.layers import ResizeBilinear, kernel_decay
+from model.layers import KernelDecay, ResizeBilinear
 from model.resnet import BACKBONES, resnet
 
 # A head's name, and the corners that its resizes keep.
@@ -72,7 +72,7 @@ def deeplabv3(
         num_classes,
         1,
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01),  # The authors' code.
-        kernel_regularizer=kernel_decay(),
+        kernel_regularizer=KernelDecay(),
         dtype="float32",
         name="logits",
     )(x)

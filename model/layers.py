@@ -18,7 +18,8 @@ class AtrousConv2D(layers.Conv2D):
     """`Conv2D` that hands its rate to TensorFlow's kernel: [B, h, w, C] -> [B, h, w, filters].
 
     Keras's own path moves space into batch and back, which is 2 to 12 times slower on a CPU.
-    It is kept where it is native (other backends) or the only one with a gradient.
+    It is kept where it is native (other backends) or the only one with a gradient. In training
+    1x1 kernels, too, have the gradient of atrous_convolution.
     """
 
     def call(self, inputs, training=None):
@@ -28,13 +29,12 @@ class AtrousConv2D(layers.Conv2D):
         return outputs if self.activation is None else self.activation(outputs)
 
     def convolution_op(self, inputs, kernel, training=None):
-        if (
-            self.dilation_rate == (1, 1)
-            or not ON_TENSORFLOW
-            or not native_atrous_gradient(self.compute_dtype)
-        ):
+        atrous = self.dilation_rate != (1, 1)
+        if not ON_TENSORFLOW or (atrous and not native_atrous_gradient(self.compute_dtype)):
             return super().convolution_op(inputs, kernel)
-        if training and self.padding == "same" and matrix_products_are_faster():
+        dense = self.strides == (1, 1) and self.padding == "same"
+        by_products = dense and (atrous or self.kernel_size == (1, 1))
+        if training and by_products and matrix_products_are_faster():
             return atrous_convolution(inputs, kernel, self.dilation_rate)
         import tensorflow as tf
 
@@ -111,8 +111,12 @@ def resize_bilinear(
     """
     rows = interpolation(ops.shape(x)[1], size[0], corners=corners)
     columns = interpolation(ops.shape(x)[2], size[1], corners=corners)
-    x = ops.einsum("Hh,bhwc->bHwc", ops.cast(rows, x.dtype), x)
-    return ops.einsum("Ww,bHwc->bHWc", ops.cast(columns, x.dtype), x)
+    channels = x.shape[3]
+    x = ops.matmul(ops.cast(columns, x.dtype), x)
+    # A row, with all its channels, is one long vector then: nothing has to be transposed.
+    x = ops.reshape(x, (-1, ops.shape(x)[1], size[1] * channels))
+    x = ops.matmul(ops.cast(rows, x.dtype), x)
+    return ops.reshape(x, (-1, size[0], size[1], channels))
 
 
 def interpolation(size, new_size, *, corners="aligned"):
@@ -127,9 +131,22 @@ def interpolation(size, new_size, *, corners="aligned"):
     return ops.relu(1 - ops.abs(position[:, None] - line))
 
 
-def kernel_decay() -> keras.regularizers.Regularizer:
-    """The penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2)."""
-    return keras.regularizers.L2(WEIGHT_DECAY / 2)
+@keras.saving.register_keras_serializable("deeplabv3")
+class KernelDecay(keras.regularizers.Regularizer):
+    """The penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2).
+
+    Keras's L2, by the operation that TensorFlow has for it: a third of the passes over the kernels.
+    """
+
+    def __call__(self, kernel):
+        if not ON_TENSORFLOW:
+            return keras.regularizers.L2(WEIGHT_DECAY / 2)(kernel)
+        import tensorflow as tf
+
+        return WEIGHT_DECAY * tf.nn.l2_loss(ops.convert_to_tensor(kernel))
+
+    def get_config(self):
+        return {}
 
 
 def conv_bn(
@@ -159,7 +176,7 @@ def conv_bn(
         padding="valid" if strided else "same",
         use_bias=False,
         kernel_initializer=initializer,
-        kernel_regularizer=kernel_decay(),
+        kernel_regularizer=KernelDecay(),
         name=f"{name}_conv",
     )(x)
     if stride > 1 and not strided:  # Keras has no convolution with both a stride and a rate.

@@ -84,6 +84,32 @@ def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
             np.testing.assert_allclose(ours, theirs, atol=2e-4, err_msg=way)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_1x1_kernel_has_its_gradient_from_one_product(monkeypatch, dtype):
+    x = tf.cast(tf.random.stateless_normal((2, 5, 7, 8), seed=(0, 1)), dtype)
+    conv = AtrousConv2D(
+        6, 1, padding="same", dtype=f"mixed_{dtype}" if dtype != "float32" else None
+    )
+    conv.build(x.shape)
+    results = []
+    for by_products in (False, True):
+        monkeypatch.setattr(layers, "matrix_products_are_faster", lambda by=by_products: by)
+
+        @tf.function
+        def step(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(conv(x, training=True) ** 2)
+            return tape.gradient(loss, [x, conv.kernel.value, conv.bias.value])
+
+        results.append(step(x))
+        kinds = {node.type for node in step.get_concrete_function(x).graph.get_operations()}
+        assert ("Conv2DBackpropFilter" in kinds) != by_products
+    for ours, theirs in zip(*results, strict=True):
+        tolerance = 1e-5 if dtype == "float32" else 2e-2
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
+
+
 @pytest.mark.parametrize("onednn", ["0", "1"])
 def test_capability_is_what_a_gradient_finds(onednn):
     """With and without oneDNN: an atrous layer trains, and the probe told the truth.

@@ -10,8 +10,8 @@ from keras import layers
 
 import train
 from experiments.runs import build_model
-from experiments.train_step import TrainState, make_optimizer, make_state, make_train_step
-from model.layers import ResizeBilinear, conv_bn, kernel_decay
+from experiments.train_step import SGD, TrainState, make_optimizer, make_state, make_train_step
+from model.layers import KernelDecay, ResizeBilinear, conv_bn
 from model.resnet import BACKBONES
 from tests.train_test import SMALL, small_config
 
@@ -73,6 +73,24 @@ def test_the_learning_rate_falls_as_published(trained):
         train_step(*one_batch())
 
 
+def test_the_optimizer_is_kerass():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 5)).astype("float32")
+    gradients = rng.normal(size=(4, 3, 5)).astype("float32")
+    weights = []
+    for kind in (keras.optimizers.SGD, SGD):
+        optimizer = kind(
+            keras.optimizers.schedules.PolynomialDecay(0.5, 4, power=0.9), momentum=0.9
+        )
+        weight = keras.Variable(start)
+        optimizer.build([weight])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+        weights.append(weight.numpy())
+    assert np.abs(weights[0] - start).min() > 0
+    np.testing.assert_allclose(*weights, atol=1e-6)
+
+
 def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):
     state, train_step = trained
     before = weights_of(state)
@@ -99,7 +117,7 @@ def tiny_model():
     x = layers.Rescaling(1 / 64, -2.0, name="pixels")(images)
     x = conv_bn(x, 4, 3, stride=2, batch_norm_decay=0.9, name="strided")
     x = conv_bn(x, 3, 3, rate=2, batch_norm_decay=0.9, name="atrous")
-    x = layers.Conv2D(3, 1, kernel_regularizer=kernel_decay(), name="logits")(x)
+    x = layers.Conv2D(3, 1, kernel_regularizer=KernelDecay(), name="logits")(x)
     return keras.Model(images, ResizeBilinear(name="upsampled_logits")(x, images))
 
 
