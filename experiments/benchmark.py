@@ -1,7 +1,7 @@
 """Seconds and peak memory of a training step, or of inference, beside those of others.
 
-    python -m experiments.benchmark --backbone=resnet50 --output_stride=8 --crop_size=321
-    python -m experiments.benchmark inference --backbone=resnet50 --output_stride=8 --crop_size=513
+    python -m experiments.benchmark all         # README's tables: some 45 minutes, 24 GB
+    python -m experiments.benchmark training --backbone=resnet50 --output_stride=8 --crop_size=321
     python -m experiments.benchmark inference --contenders="checkpoint;six scales"
 
 Every contender is a process of its own, with as many threads as there are cores; they take turns,
@@ -13,13 +13,17 @@ out where they are not).
 The ceiling is a 3x3 convolution of 512 to 512 channels on 65 x 65 features, measured in turn with
 the others. A contender's share of it is of the multiply-adds that it needs: taps of atrous
 convolutions that fall on padding do not count, and a training step needs three times what inference
-does.
+does. Networks are not trained, but their batch norms have statistics as if they were: biases of 0
+would be left out of an export.
 """
 
 import argparse
 import importlib.util
+import itertools
+import multiprocessing
 import os
 import pathlib
+import platform
 import re
 import resource
 import statistics
@@ -33,12 +37,25 @@ from collections.abc import Callable
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
 
 from data.files import write_json
+from data.progress import track
 from experiments.base import get_config
+from experiments.benchmark_cases import (
+    CASES,
+    CEILING,
+    COMPILED,
+    CONTENDERS,
+    KERAS,
+    TORCHVISION,
+    Case,
+    goal_rows,
+    rows,
+)
 from experiments.cost import useful_multiply_adds
 from experiments.evaluation import predictor
 from experiments.peers import by_torchvision, use_kerass_own_layers
@@ -46,45 +63,20 @@ from experiments.runs import build_model, code_version
 from experiments.serving import Segmenter, frozen, write_saved_model
 from experiments.terminal import table
 from experiments.train_step import make_state, make_train_step
-from model.inference import SCALES
 from model.resnet import BACKBONES
 
+RESULT = pathlib.Path(__file__).parent / "results" / "benchmark.json"
 ROUNDS = 5
 STEPS = 2  # In each round.
-KERAS, TORCHVISION, COMPILED = "keras", "torchvision", "torchvision compiled"  # Whose layers.
-CONTENDERS = {  # Whose, and what each has in its config.
-    "training": {
-        "float32": ("", {}),
-        "mixed_bfloat16": ("", {"precision": "mixed_bfloat16"}),
-        "rematerialise": ("", {"rematerialise": True}),
-        "jit_compile": ("", {"jit_compile": True}),
-        "Keras's own layers": (KERAS, {}),
-        "torchvision": (TORCHVISION, {}),
-        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": (COMPILED, {}),
-    },
-    "inference": {
-        "SavedModel": ("", {}),
-        "SavedModel, bfloat16": ("", {"precision": "mixed_bfloat16"}),
-        "checkpoint": ("checkpoint", {}),
-        "six scales": ("checkpoint", {"eval.scales": SCALES}),
-        "six scales and flip": ("checkpoint", {"eval.scales": SCALES, "eval.flip": True}),
-        "Keras's own layers": (KERAS, {}),
-        "torchvision": (TORCHVISION, {}),
-        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": (COMPILED, {}),
-    },
-}
-CEILING = "ceiling"
 CEILING_SIZE, CEILING_CHANNELS, CEILING_TIMES = 65, 512, 3
 
 
-def config_of(contender: str, arguments: argparse.Namespace) -> ml_collections.ConfigDict:
-    """One of CONTENDERS, and what was asked for -> its config."""
+def config_of(contender: str, case: Case) -> ml_collections.ConfigDict:
+    """One of CONTENDERS, and a case -> its config."""
     config = get_config()
-    config.update_from_flattened_dict(CONTENDERS[arguments.what][contender][1])
-    config.model.backbone = arguments.backbone
-    config.model.output_stride = config.eval.output_stride = arguments.output_stride
+    config.update_from_flattened_dict(CONTENDERS[case.what][contender][1])
+    config.model.backbone = case.backbone
+    config.model.output_stride = config.eval.output_stride = case.output_stride
     return config
 
 
@@ -101,25 +93,46 @@ def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[
     return lambda: float(train_step(images, labels)[0])
 
 
+def network(config: ml_collections.ConfigDict) -> keras.Model:
+    """A config -> its model, as evaluated, with batch norms as if it were trained."""
+    model = build_model(config, output_stride=config.eval.output_stride, precision=config.precision)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
+    return model
+
+
 def inference(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
     """A config and [B, H, W, 3] images -> what predicts their class ids, as eval.py does."""
-    model = build_model(config, output_stride=config.eval.output_stride)
-    predict = predictor(model, backbone=config.model.backbone, **config.eval)
+    predict = predictor(network(config), backbone=config.model.backbone, **config.eval)
     return lambda: predict(images).numpy()
 
 
-def exported(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> what predicts their class ids, as a SavedModel does."""
-    model = build_model(config, output_stride=config.eval.output_stride, precision=config.precision)
-    mean_pixel = BACKBONES[config.model.backbone].mean_pixel
-    probabilities = frozen(model, mean_pixel=mean_pixel, **config.eval)
+def exported(contender: str, case: Case, images: np.ndarray) -> Callable[[], object]:
+    """A contender, and [B, H, W, 3] images -> what predicts their class ids, as a SavedModel."""
     with tempfile.TemporaryDirectory() as folder:
-        data_file = pathlib.Path(folder) / "data.json"
-        data_file.write_text("{}")
-        write_saved_model(Segmenter(probabilities, data_file), pathlib.Path(folder) / "new")
+        # In a process of its own, whose memory does not count.
+        process = multiprocessing.get_context("spawn").Process(
+            target=write_export, args=(contender, case, folder)
+        )
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"error: {contender} could not be exported; see above.")
         loaded = tf.saved_model.load(f"{folder}/new")
     images = tf.constant(images)
     return lambda: loaded(images).numpy()
+
+
+def write_export(contender: str, case: Case, folder: str) -> None:
+    """Writes a contender as a SavedModel, FOLDER/new."""
+    config = config_of(contender, case)
+    mean_pixel = BACKBONES[case.backbone].mean_pixel
+    probabilities = frozen(network(config), mean_pixel=mean_pixel, **config.eval)
+    data_file = pathlib.Path(folder) / "data.json"
+    data_file.write_text("{}")
+    write_saved_model(Segmenter(probabilities, data_file), pathlib.Path(folder) / "new")
 
 
 def ceiling() -> Callable[[], object]:
@@ -138,29 +151,29 @@ def ceiling() -> Callable[[], object]:
     return lambda: float(convolve())
 
 
-def what_computes(contender: str, arguments: argparse.Namespace) -> Callable[[], object]:
+def what_computes(contender: str, case: Case) -> Callable[[], object]:
     """A contender's name -> what computes once."""
     if contender == CEILING:
         return ceiling()
-    whose, config = CONTENDERS[arguments.what][contender][0], config_of(contender, arguments)
-    size = (arguments.batch_size, arguments.crop_size, arguments.crop_size, 3)
+    whose, config = CONTENDERS[case.what][contender][0], config_of(contender, case)
+    size = (case.batch_size, case.crop_size, case.crop_size, 3)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
-    is_training = arguments.what == "training"
+    is_training = case.what == "training"
     if whose in (TORCHVISION, COMPILED):
         return by_torchvision(config, images, training=is_training, compiled=whose == COMPILED)
     if whose == KERAS:
         use_kerass_own_layers()
     if is_training:
         return training(config, images)
-    return exported(config, images) if whose == "" else inference(config, images)
+    return exported(contender, case, images) if whose == "" else inference(config, images)
 
 
-def contend(contender: str, arguments: argparse.Namespace) -> None:
+def contend(contender: str, case: Case) -> None:
     """Computes STEPS times for each line of stdin, after those that compile; prints the seconds.
 
     After the last line it prints the peak of the process's memory in MB.
     """
-    compute = what_computes(contender, arguments)
+    compute = what_computes(contender, case)
     for _ in range(2):
         compute()
     print("ready", flush=True)
@@ -180,71 +193,82 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # In bytes, on macOS.
 
 
-def measure(names: list[str], arguments: list[str]) -> dict[str, dict[str, float]]:
-    """Contenders -> the median of their seconds, and their peak memory in MB."""
-    processes = {}
-    for name in names:  # One after another, so that they do not compile at the same time.
-        command = [sys.executable, "-m", "experiments.benchmark", "--contender", name, *arguments]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        if process.stdout.readline() != "ready\n":
-            sys.exit(f"error: {name} could not be started; see above.")
-        processes[name] = process
-        print(f"{name} is ready", flush=True)
-    seconds = {name: [] for name in names}
-    for done in range(1, ROUNDS + 1):
-        for name, process in processes.items():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            seconds[name].append(float(process.stdout.readline()))
-        print(f"round {done} of {ROUNDS}", flush=True)
-    memory = {name: float(process.communicate()[0]) for name, process in processes.items()}
-    return {
-        name: {"seconds": statistics.median(seconds[name]), "peak_mb": memory[name]}
-        for name in names
-    }
+def measure(names: list[str], case: Case) -> dict[str, dict[str, float]]:
+    """Contenders -> medians of their seconds, their peak memory in MB, and useful GFLOP/s."""
+    processes, seconds = {}, {name: [] for name in names}
+    sizes = [f"--{field}={value}" for field, value in case._asdict().items() if field != "what"]
+    command = [sys.executable, "-m", "experiments.benchmark", case.what, *sizes]
+    try:
+        for name in track(names, "ready", len(names)):  # One compiles after another.
+            processes[name] = process = subprocess.Popen(
+                [*command, "--contender", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            if process.stdout.readline() != "ready\n":
+                sys.exit(f"error: {name} could not be started; see above.")
+        turns = itertools.product(range(ROUNDS), names)
+        for _, name in track(turns, "turn", ROUNDS * len(names)):
+            print("go", file=processes[name].stdin, flush=True)
+            seconds[name].append(float(processes[name].stdout.readline()))
+        memory = {name: float(process.communicate()[0]) for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.kill()
+    measured = {}
+    for name in names:
+        median = statistics.median(seconds[name])
+        rate = operations(name, case) / median / 1e9
+        measured[name] = {"seconds": median, "peak_mb": memory[name], "gigaflops": rate}
+    return measured
 
 
-def gigaflops(name: str, seconds: float, arguments: argparse.Namespace) -> float:
-    """A contender and its seconds -> the useful operations of a second, in billions."""
-    if name == CEILING:
-        work = 9 * CEILING_SIZE**2 * CEILING_CHANNELS**2 * CEILING_TIMES
-    else:
-        config = config_of(name, arguments)
-        work = arguments.batch_size * useful_multiply_adds(config, arguments.crop_size)
-        work *= 3 if arguments.what == "training" else 1
-    return 2 * work / seconds / 1e9
+def operations(contender: str, case: Case) -> int:
+    """A contender -> the useful operations of one computation, two for a multiply-add."""
+    if contender == CEILING:
+        return 2 * 9 * CEILING_SIZE**2 * CEILING_CHANNELS**2 * CEILING_TIMES
+    work = useful_multiply_adds(config_of(contender, case), case.crop_size)
+    return 2 * case.batch_size * work * (3 if case.what == "training" else 1)
 
 
-def results(
-    measured: dict[str, dict[str, float]], arguments: argparse.Namespace
-) -> list[list[str]]:
-    """What was measured -> a table: beside the first contender's, and as a share of the ceiling."""
-    for name, values in measured.items():
-        values["gigaflops"] = gigaflops(name, values["seconds"], arguments)
-    highest = measured[CEILING]["gigaflops"]
-    first = next(iter(measured.values()))
-    rows = [["", "seconds", "times as long", "peak MB", "times as much", "of the ceiling"]]
-    for name, values in measured.items():
-        cells = [f"{values['seconds']:.3f}", f"{values['seconds'] / first['seconds']:.2f}"]
-        cells += [f"{values['peak_mb']:.0f}", f"{values['peak_mb'] / first['peak_mb']:.2f}"]
-        rows.append([name, *cells, f"{values['gigaflops'] / highest:.2f}"])
-    return rows
-
-
-def chosen(arguments: argparse.Namespace) -> list[str]:
+def chosen(case: Case, asked: str | None) -> list[str]:
     """The contenders that are asked for, or all that can be. Raises ValueError for unknown ones."""
-    there = CONTENDERS[arguments.what]
-    if arguments.contenders:
-        names = arguments.contenders.split(";")
+    there = CONTENDERS[case.what]
+    if asked:
+        names = asked.split(";")
         if unknown := [name for name in names if name not in there]:
             raise ValueError(f"No contender {unknown[0]!r}; there are {'; '.join(there)}.")
         return names
+    names = list(there)[: CASES.get(case)]
     if importlib.util.find_spec("torchvision"):
-        return list(there)
+        return names
     print("torchvision is not installed and left out: pip install torch torchvision")
-    return [name for name, (whose, _) in there.items() if whose not in (TORCHVISION, COMPILED)]
+    return [name for name in names if there[name][0] not in (TORCHVISION, COMPILED)]
+
+
+def processor() -> str:
+    """The name of this machine's processor, where it is said."""
+    file = pathlib.Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", file.read_text()) if file.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def run(cases: list[Case], asked: str | None, output: pathlib.Path | None) -> None:
+    """Measures cases one after another, prints a table of each, and writes all of them as JSON."""
+    start, done = time.monotonic(), []
+    for number, case in enumerate(cases, start=1):
+        print(f"\n{case} ({number} of {len(cases)})", flush=True)
+        measured = measure([*chosen(case, asked), CEILING], case)
+        print(table(rows(case, measured)), flush=True)
+        work = useful_multiply_adds(config_of(next(iter(measured)), case), case.crop_size)
+        done.append({"case": case._asdict(), "gigamacs": work / 1e9, "measured": measured})
+        if output:
+            about = {"cores": os.cpu_count(), "cpu": processor(), "commit": code_version()}
+            about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
+            write_json(output, {**about, "cases": done})
+    if len(cases) > 1:
+        print(f"\n{table(goal_rows({Case(**each['case']): each['measured'] for each in done}))}")
 
 
 def main() -> None:
@@ -253,32 +277,32 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=CONTENDERS, default="training")
-    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("what", nargs="?", choices=(*CONTENDERS, "all"), default="training")
+    parser.add_argument("--backbone", default="resnet50", choices=BACKBONES)
     parser.add_argument("--output_stride", type=int, default=16)
     parser.add_argument("--crop_size", type=int, default=321)
     parser.add_argument("--batch_size", type=int, help="4 in training, 1 in inference if not given")
     parser.add_argument("--contenders", help="some of them, with ; between; the first is compared")
-    parser.add_argument("--output", type=pathlib.Path, help="a JSON to write")
+    parser.add_argument("--output", type=pathlib.Path, help=f"a JSON; for `all` {RESULT.name}")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.batch_size is None:
-        arguments.batch_size = 4 if arguments.what == "training" else 1
+    sizes = [getattr(arguments, field) for field in Case._fields[:-1]]
+    batch_size = arguments.batch_size or (4 if arguments.what == "training" else 1)
+    case = Case(*sizes, batch_size)
     if arguments.contender:
-        contend(arguments.contender, arguments)
+        contend(arguments.contender, case)
         return
+    is_all = arguments.what == "all"
+    if is_all and arguments.contenders:
+        parser.error("--contenders are of one case, not of all.")
     try:
-        names = chosen(arguments)
+        run(
+            list(CASES) if is_all else [case],
+            arguments.contenders,
+            arguments.output or (RESULT if is_all else None),
+        )
     except ValueError as error:
         sys.exit(f"error: {error}")
-    sizes = ("backbone", "output_stride", "crop_size", "batch_size")
-    command = [arguments.what, *(f"--{size}={getattr(arguments, size)}" for size in sizes)]
-    measured = measure([*names, CEILING], command)
-    print(table(results(measured, arguments)))
-    if arguments.output:
-        what = {size: getattr(arguments, size) for size in ("what", *sizes)}
-        about = {"cores": os.cpu_count(), "commit": code_version(), "rounds": ROUNDS}
-        write_json(arguments.output, {**what, **about, "measured": measured})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 It reads what experiments.run has left in runs/, writes experiments/results/SCALE_TABLE.json for
 each table of which there is a run, and from all JSONs that are there the tables of the README,
-between its two markers, and a page with plots. Nothing is run.
+between its markers, and a page with plots; the README's tables of speed, too, from what
+experiments.benchmark has left. Nothing is run.
 
 Columns: `ours` is the mean over seeds. The interval over images holds 95 % of what other images
 would give (a bootstrap, the same images for all seeds); that over seeds is Student's. A claim of
@@ -31,6 +32,7 @@ import scipy.stats
 from data.files import write_json, write_text
 from data.pictures import inline_png, write_page
 from experiments import base, tables
+from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS, Claim
 from experiments.compare import read_evaluation
 from experiments.report_plots import plot
@@ -42,6 +44,10 @@ from model.metrics import interval, mean_over_classes, resampled_ious
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 MARKERS = ("<!-- results: made by python -m experiments.report -->", "<!-- end of results -->")
+BENCHMARK_MARKERS = (
+    "<!-- speed: made by python -m experiments.report -->",
+    "<!-- end of speed -->",
+)
 # What numbers in one column share. How they were predicted is what rows may differ in.
 SHARED = ("dataset", "split", "num_images", "ids_sha256", "labels_sha256", "label", "evaluator")
 MAX_SEEDS = 100
@@ -386,12 +392,12 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
     write_page(file, "DeepLabv3: the paper's tables and ours", "".join(sections))
 
 
-def between_markers(text: str, part: str) -> str:
+def between_markers(text: str, part: str, markers: tuple[str, str] = MARKERS) -> str:
     """A README -> the same with another part between its markers.
 
     Raises ValueError where it does not have them.
     """
-    first, last = MARKERS
+    first, last = markers
     if text.count(first) != 1 or text.count(last) != 1:
         raise ValueError(f"README.md should hold these lines once each:\n{first}\n{last}")
     pattern = f"{re.escape(first)}.*{re.escape(last)}"
@@ -432,7 +438,9 @@ def main() -> None:
         if not results:
             sys.exit("error: there is no run yet: python -m experiments.run table1 --scale=shapes")
         readme = ROOT / "README.md"
-        write_text(readme, between_markers(readme.read_text(), markdown(results)))
+        text = between_markers(readme.read_text(), markdown(results))
+        speed = in_markdown(json.loads((RESULTS / "benchmark.json").read_text()))
+        write_text(readme, between_markers(text, speed, BENCHMARK_MARKERS))
         page.parent.mkdir(parents=True, exist_ok=True)
         write_report_page(page, results)
         print(f"-> README.md, {page}")

@@ -10,6 +10,7 @@ import pytest
 from data.classes import VOC_CLASS_NAMES
 from data.files import write_json
 from experiments import report, tables
+from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS
 from experiments.report import (
     MARKERS,
@@ -304,3 +305,5 @@ def test_the_readme_of_this_repository_is_what_its_results_say():
     root = pathlib.Path(report.ROOT)
     readme = (root / "README.md").read_text()
     assert between_markers(readme, markdown(report.read_results())) == readme
+    speed = in_markdown(json.loads((report.RESULTS / "benchmark.json").read_text()))
+    assert between_markers(readme, speed, report.BENCHMARK_MARKERS) == readme

@@ -1,0 +1,179 @@
+"""What experiments.benchmark measures, the goals that are set for it, and both as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from model.inference import SCALES
+
+KERAS, TORCHVISION, COMPILED = "keras", "torchvision", "torchvision compiled"  # Whose layers.
+CONTENDERS = {  # Whose, and what each has in its config.
+    "training": {
+        "float32": ("", {}),
+        "mixed_bfloat16": ("", {"precision": "mixed_bfloat16"}),
+        "torchvision": (TORCHVISION, {}),
+        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
+        "torchvision, compiled": (COMPILED, {}),
+        "Keras's own layers": (KERAS, {}),
+        "rematerialise": ("", {"rematerialise": True}),
+        "jit_compile": ("", {"jit_compile": True}),
+    },
+    "inference": {
+        "SavedModel": ("", {}),
+        "SavedModel, bfloat16": ("", {"precision": "mixed_bfloat16"}),
+        "torchvision": (TORCHVISION, {}),
+        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
+        "torchvision, compiled": (COMPILED, {}),
+        "checkpoint": ("checkpoint", {}),
+        "Keras's own layers": (KERAS, {}),
+        "six scales": ("checkpoint", {"eval.scales": SCALES}),
+        "six scales and flip": ("checkpoint", {"eval.scales": SCALES, "eval.flip": True}),
+    },
+}
+CEILING = "ceiling"
+
+
+class Case(NamedTuple):
+    """What is computed, and at which size. crop_size: of the images, which are square."""
+
+    what: str
+    backbone: str
+    output_stride: int
+    crop_size: int
+    batch_size: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}, {self.backbone}, output stride {self.output_stride}, "
+            f"{self.crop_size} x {self.crop_size}, batch of {self.batch_size}"
+        )
+
+
+TRAINING = Case("training", "resnet50", 8, 321, 2)
+TRAINING_16 = Case("training", "resnet50", 16, 513, 4)
+TRAINING_101 = Case("training", "resnet101", 16, 513, 4)
+INFERENCE = Case("inference", "resnet50", 8, 513, 1)
+FEW = 4  # The first of CONTENDERS: ours and torchvision's, in two precisions.
+# Of README's tables, and how many of CONTENDERS each has: all in one case of each kind, as many as
+# fit in 24 GB of memory elsewhere.
+CASES = {
+    TRAINING: None,
+    TRAINING_16: FEW + 1,
+    TRAINING_101: FEW,
+    Case("training", "resnet101", 8, 321, 2): FEW,
+    Case("training", "resnet50", 8, 513, 2): FEW,
+    INFERENCE: None,
+    Case("inference", "resnet50", 16, 513, 1): FEW,
+    Case("inference", "resnet101", 8, 513, 1): FEW,
+    Case("inference", "resnet101", 16, 513, 1): FEW,
+}
+
+
+class Goal(NamedTuple):
+    """A bound of a quantity of one contender, in units of another one's."""
+
+    text: str
+    case: Case
+    quantity: str
+    contender: str
+    unit: str
+    bound: float
+    at_least: bool = True
+
+
+GOALS = (
+    Goal(
+        "torchvision's time for a training step, in our float32's",
+        TRAINING, "seconds", "torchvision", "float32", 1.6,
+    ),
+    Goal(
+        "the same at output stride 16, crop 513, batch 4",
+        TRAINING_16, "seconds", "torchvision", "float32", 2.3,
+    ),
+    Goal(
+        "the same with ResNet-101",
+        TRAINING_101, "seconds", "torchvision", "float32", 2.3,
+    ),
+    Goal(
+        "torchvision's time for inference at 513, in our SavedModel's",
+        INFERENCE, "seconds", "torchvision", "SavedModel", 1.6,
+    ),
+    Goal(
+        "our float32's time for a training step, in `mixed_bfloat16`'s",
+        TRAINING, "seconds", "float32", "mixed_bfloat16", 1.4,
+    ),
+    Goal(
+        "the same for inference",
+        INFERENCE, "seconds", "SavedModel", "SavedModel, bfloat16", 1.8,
+    ),
+    Goal(
+        "share of the measured ceiling, float32, inference",
+        INFERENCE, "gigaflops", "SavedModel", CEILING, 0.75,
+    ),
+    Goal(
+        "share of the measured ceiling, float32, training",
+        TRAINING, "gigaflops", "float32", CEILING, 0.65,
+    ),
+    Goal(
+        "peak memory of a training step, in torchvision's",
+        TRAINING, "peak_mb", "float32", "torchvision", 1.0, False,
+    ),
+    Goal(
+        "time with Keras's own layers for a training step, in ours",
+        TRAINING, "seconds", "Keras's own layers", "float32", 3.5,
+    ),
+)  # fmt: skip
+
+
+def rows(case: Case, measured: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A case's contenders and what was measured of each -> a table, beside the first of them."""
+    first = next(iter(measured.values()))
+    ceiling = measured[CEILING]["gigaflops"]
+    lines = [["", "s per image", "times as long", "peak MB", "times as much", "of the ceiling"]]
+    for name, values in measured.items():
+        cells = ["-"] * 4
+        if name != CEILING:
+            cells = [f"{values['seconds'] / case.batch_size:.3f}"]
+            cells += [f"{values['seconds'] / first['seconds']:.2f}", f"{values['peak_mb']:.0f}"]
+            cells += [f"{values['peak_mb'] / first['peak_mb']:.2f}"]
+        lines.append([name, *cells, f"{values['gigaflops'] / ceiling:.2f}"])
+    return lines
+
+
+def goal_rows(cases: Mapping[Case, Mapping[str, Any]]) -> list[list[str]]:
+    """Cases and what was measured -> a line for each of GOALS that can be told."""
+    lines = [
+        ["of ResNet-50 at output stride 8, crop 321, batch 2, if not said", "goal", "seen", ""]
+    ]
+    for goal in GOALS:
+        measured = cases.get(goal.case, {})
+        if not {goal.contender, goal.unit} <= measured.keys():
+            continue
+        seen = measured[goal.contender][goal.quantity] / measured[goal.unit][goal.quantity]
+        met = seen >= goal.bound if goal.at_least else seen <= goal.bound
+        bound = f"at {'least' if goal.at_least else 'most'} {goal.bound:.2f}"
+        lines.append([goal.text, bound, f"{seen:.2f}", "met" if met else "missed"])
+    return lines
+
+
+def in_markdown(result: Mapping[str, Any]) -> str:
+    """What the benchmark's JSON holds -> the goals and the cases as Markdown."""
+    cases = [(Case(**each["case"]), each) for each in result["cases"]]
+    parts = [
+        f"{result['cores']} cores ({result['cpu']}), commit {result['commit']}, medians of "
+        f"{result['rounds']} rounds in turn, {result['minutes']:.0f} minutes in all "
+        "([json](experiments/results/benchmark.json)):",
+        _in_markdown(goal_rows({case: each["measured"] for case, each in cases})),
+    ]
+    for case, each in cases:
+        useful = f"{each['gigamacs']:.0f} G useful multiply-adds per image"
+        parts += [
+            f"**{str(case).capitalize()}** ({useful})",
+            _in_markdown(rows(case, each["measured"])),
+        ]
+    return "\n\n".join(parts)
+
+
+def _in_markdown(table: Sequence[Sequence[str]]) -> str:
+    head, *body = table
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
