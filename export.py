@@ -24,6 +24,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pathlib
+import signal
+import sys
 from typing import Any
 
 import ml_collections
@@ -70,6 +72,7 @@ def asked_inference(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def main(_) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what is half written goes.
     run = as_run(RUN.value)
     inference, size = asked_inference(read_config(run)), asked_size()
     read_data(run)

@@ -98,10 +98,11 @@ class Exporter:
             gated = "none, as was asked."
             if self.checkpoint:
                 figures |= self._pass(name, artefact)
-                split = self.config.eval_data
+                split, miou = self.config.eval_data, figures["miou"]
                 gated = (
-                    f"compared with the checkpoint on {figures['images']} images of "
-                    f"{split.dataset}, {split.split}: gate.json."
+                    f"on {figures['images']} images of {split.dataset}, {split.split}, "
+                    f"{100 * figures['differing']:.4f} % of pixels differ from the checkpoint's; "
+                    f"mIoU {100 * miou['export']:.2f} % beside {100 * miou['checkpoint']:.2f} %."
                 )
             write_json(new / "gate.json", figures)
             card = model_card(self.data, name=name, runtime=kind.runtime, gated=gated)
@@ -187,8 +188,11 @@ def check_formats(names: Sequence[str], *, fixed_size: bool) -> None:
     for name in names:
         if name not in gate.FORMATS:
             raise ValueError(f"No format {name!r}; there are {', '.join(gate.FORMATS)}.")
-        for module, package in gate.FORMATS[name].libraries.items():
-            if importlib.util.find_spec(module) is None:
-                raise ValueError(f"{name} needs {package}: pip install {package}")
+        libraries = gate.FORMATS[name].libraries
+        missing = [libraries[m] for m in libraries if importlib.util.find_spec(m) is None]
+        if missing:
+            raise ValueError(
+                f"{name} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+            )
         if fixed_size and name.startswith("saved_model"):
             raise ValueError(f"{name} takes images of any size: no --size.")

@@ -1,5 +1,6 @@
 """What goes with an export: data.json for programs, model_card.md for people."""
 
+import importlib.metadata
 import json
 import math
 import pathlib
@@ -27,7 +28,9 @@ class_ids = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     "onnxruntime": """import onnxruntime
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
-(class_ids,) = session.run(None, {"images": images})""",
+(class_ids,) = session.run(None, {"images": images})
+# OpenVINO computes in bfloat16 if not told otherwise:
+# openvino.Core().compile_model("FOLDER/model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})""",
 }
 
 
@@ -62,9 +65,12 @@ def describe(
         "corners": HEADS[config.model.head],
         "inference": inference,
         "provenance": {
-            "run": str(run),
+            "run": "/".join(run.absolute().parts[-2:]),  # No other folder of this machine.
             "step": step,
-            "commit": code_version(),
+            "exported_by": {
+                "commit": code_version(),
+                "tensorflow": importlib.metadata.version("tensorflow"),
+            },
             "trained_on": {k: v for k, v in data.items() if k not in ("class_names", "palette")},
             "config": json.loads(config.to_json()),
             "evaluation": evaluation_of(run, config, step=step, inference=inference),
@@ -89,7 +95,13 @@ def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> 
     """What describe gives, the format's name, and a line on the gate -> Markdown."""
     provenance, inference = data["provenance"], data["inference"]
     config, evaluation = provenance["config"], provenance["evaluation"]
-    sizes = "any size" if data["size"] is None else "{} x {}, high and wide".format(*data["size"])
+    given = "[B, H, W, 3], any size"
+    if data["size"]:
+        given = "[1, {}, {}, 3]".format(*data["size"])
+    classes = ", ".join(
+        f"{i} {name} (#{bytes(colour).hex()})"
+        for i, (name, colour) in enumerate(zip(data["class_names"], data["palette"], strict=True))
+    )
     scales = f"scale{'s' * (len(inference['scales']) > 1)} "
     scales += ", ".join(f"{scale:g}" for scale in inference["scales"])
     mirrored = ", mirrored too" if inference["flip"] else ""
@@ -97,12 +109,12 @@ def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> 
     if evaluation:
         low, high = (100 * bound for bound in evaluation["miou_interval"])
         score = (
-            f"mIoU {100 * evaluation['miou']:.2f} % (95 % interval over images {low:.2f} to "
-            f"{high:.2f}) on {evaluation['num_images']} images of "
+            f"of the checkpoint, mIoU {100 * evaluation['miou']:.2f} % (95 % interval over images "
+            f"{low:.2f} to {high:.2f}) on {evaluation['num_images']} images of "
             f"{evaluation['protocol']['dataset']}, {evaluation['protocol']['split']}; protocol "
             f"{evaluation['protocol']['hash']}. IoU of each class is in data.json."
         )
-    trained = provenance["trained_on"]
+    trained, by = provenance["trained_on"], provenance["exported_by"]
     source = trained.get("source", {}).get("path") or (
         f"{trained.get('dataset', 'unknown data')}, {trained.get('split', '')}, "
         f"{trained.get('num_images', '?')} images, {provenance['step']} steps"
@@ -112,15 +124,14 @@ def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> 
 Segments a photo: a class for each pixel. "Rethinking Atrous Convolution for Semantic Image
 Segmentation", Chen et al., 2017, arXiv:1706.05587.
 
-- **Input**: uint8 RGB, [B, H, W, 3], {sizes}. Normalising, padding and resizing are inside.
-- **Output**: uint8 class ids, [B, H, W], of {data["num_classes"]} classes:
-  {", ".join(data["class_names"])}.
+- **Input**: uint8 RGB, {given}. Normalising, padding and resizing are inside.
+- **Output**: uint8 class ids, one for each pixel, of {data["num_classes"]} classes: {classes}.
 - **Inference**: output stride {inference["output_stride"]}, {scales}{mirrored}.
 - **Trained on**: {source}.
 - **Score**: {score}
 - **Gate**: {gated}
-- **From**: {provenance["run"]}, step {provenance["step"]}, commit {provenance["commit"]}.
-  The whole config is in data.json.
+- **From**: {provenance["run"]}, step {provenance["step"]}; exported by commit {by["commit"]} and
+  TensorFlow {by["tensorflow"]}. The whole config is in data.json.
 
 ```python
 {HOW_TO_LOAD[runtime]}

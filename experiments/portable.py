@@ -45,7 +45,12 @@ def write_litert(
     precision: float32; float16, which halves the file; or int8, where calibration's images of
     [H, W, 3] say which range each activation has.
     """
-    function = tf.function(segment, input_signature=[images_spec(size)]).get_concrete_function()
+
+    @tf.function(input_signature=[images_spec(size)])
+    def named(images):
+        return {"class_ids": segment(images)}
+
+    function = named.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -142,7 +142,8 @@ def decoded(files: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.float64), axis=1))
     small = tf.debugging.Assert(
         tf.reduce_all(sizes > 0) & (pixels <= MAX_PIXELS),
-        [f"A request may have {MAX_PIXELS} pixels; this one, by its headers, has", pixels],
+        [f"A request may have {MAX_PIXELS} pixels; its images are, by their headers:", sizes],
+        summarize=16,
     )
     with tf.control_dependencies([one_size, small]):
         files = tf.identity(files)
@@ -152,10 +153,10 @@ def decoded(files: tf.Tensor) -> tf.Tensor:
 
 def claimed_size(file: tf.Tensor) -> tf.Tensor:
     """A JPEG or PNG -> [H, W] int32, as its header says. InvalidArgumentError for another file."""
-    # Of a PNG: 8 bytes of signature, 8 of the first chunk's length and name, width, height.
-    start = tf.strings.substr(file, 0, 24)
+    # Of a PNG: 8 bytes of signature, 8 of the first chunk's length and name, width, height, depth.
+    start = tf.strings.substr(file, 0, 25)
     is_jpeg = tf.strings.substr(file, 0, 3) == b"\xff\xd8\xff"
-    is_png = (tf.strings.substr(file, 0, 8) == PNG_START) & (tf.strings.length(start) == 24)
+    is_png = (tf.strings.substr(file, 0, 8) == PNG_START) & (tf.strings.length(start) == 25)
     known = tf.debugging.Assert(is_jpeg | is_png, ["An image is neither a JPEG nor a PNG."])
     with tf.control_dependencies([known]):
         return tf.cond(
