@@ -165,7 +165,7 @@ def in_markdown(result: Mapping[str, Any]) -> str:
         _in_markdown(goal_rows({case: each["measured"] for case, each in cases})),
     ]
     for case, each in cases:
-        useful = f"{each['gigamacs']:.0f} G useful multiply-adds per image"
+        useful = f"{each['gigamacs']:.0f} G useful multiply-adds per image, forward"
         parts += [
             f"**{str(case).capitalize()}** ({useful})",
             _in_markdown(rows(case, each["measured"])),

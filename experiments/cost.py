@@ -14,14 +14,14 @@ The second table has a line for each training that those rows take. Memory is wh
 its peak, in GB, beyond what was there before it (TensorFlow, weights, momentum):
 
 - what is kept for the gradient: the output of every conv (batch norm's input), ReLU, padding,
-  pooling, concatenation and dropout, at the batch size and crop; and a quarter of it for gradients
+  pooling, concatenation and dropout, at the batch size and crop; and a third of it for gradients
   and workspace;
 - two of the logits at the labels' size, for the loss and its gradient;
-- 4.5 times the weights, for their gradients, weight decay and updates; and 100 MB.
+- 2.2 times the weights, for their gradients and weight decay; and 60 MB.
 
-The quarter, 4.5 and 100 MB are fitted to twelve networks on 2 cores (ResNet-101 to resnet_tiny,
-output_stride 8 and 16, batches of 2 to 16, 0.2 to 2.7 GB), most of which they meet to 10 %; at
-output_stride 8 they are up to 17 % short. Two measurements of one network were up to 13 % apart.
+The third, 2.2 and 60 MB are fitted to fourteen trainings on 2 cores (ResNet-101 to resnet_tiny,
+output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.15 to 4.4 GB), which they meet to
+9 %. Two measurements of one network were up to 13 % apart.
 Other devices may differ.
 
 With --calibrate each training takes 20 steps of random pixels here, in a process of its own, whence
@@ -66,9 +66,9 @@ KEPT = (
     layers.Dropout,
 )
 # Fitted; above is to what.
-BESIDES_KEPT = 0.25
-COPIES_OF_WEIGHTS = 4.5
-FIXED_BYTES = 100e6
+BESIDES_KEPT = 0.32
+COPIES_OF_WEIGHTS = 2.2
+FIXED_BYTES = 60e6
 
 
 def parameters(model: keras.Model) -> int:
