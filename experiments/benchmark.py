@@ -206,13 +206,14 @@ def measure(names: list[str], case: Case) -> dict[str, dict[str, float]]:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            if process.stdout.readline() != "ready\n":
-                sys.exit(f"error: {name} could not be started; see above.")
+            said_by(process, name)
         turns = itertools.product(range(ROUNDS), names)
         for _, name in track(turns, "turn", ROUNDS * len(names)):
             print("go", file=processes[name].stdin, flush=True)
-            seconds[name].append(float(processes[name].stdout.readline()))
-        memory = {name: float(process.communicate()[0]) for name, process in processes.items()}
+            seconds[name].append(float(said_by(processes[name], name)))
+        for process in processes.values():
+            process.stdin.close()
+        memory = {name: float(said_by(process, name)) for name, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()
@@ -222,6 +223,14 @@ def measure(names: list[str], case: Case) -> dict[str, dict[str, float]]:
         rate = operations(name, case) / median / 1e9
         measured[name] = {"seconds": median, "peak_mb": memory[name], "gigaflops": rate}
     return measured
+
+
+def said_by(process: subprocess.Popen, name: str) -> str:
+    """The next line of a contender's process. Exits with an error where it has ended."""
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"error: {name} ended; see above, or it was killed for want of memory.")
+    return line.strip()
 
 
 def operations(contender: str, case: Case) -> int:
