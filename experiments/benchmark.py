@@ -1,14 +1,15 @@
 """Seconds and peak memory of a training step, or of inference, beside those of others.
 
-    python -m experiments.benchmark all         # README's tables: some 45 minutes, 24 GB
+    python -m experiments.benchmark all         # README's tables: half an hour, 24 GB
     python -m experiments.benchmark training --backbone=resnet50 --output_stride=8 --crop_size=321
     python -m experiments.benchmark inference --contenders="checkpoint;six scales"
 
 Every contender is a process of its own, with as many threads as there are cores; they take turns,
 and medians are compared, so that what else the machine does falls on all of them. The first one is
-what the others are compared with. Networks, images and labels have the same sizes: torchvision's
-network has one 3x3 conv more, whose share of the work is small (pip install torch torchvision; left
-out where they are not).
+what the others are compared with. Images, labels, depth, output stride and ASPP's rates are the
+same, but torchvision's network has one 3x3 conv more, no multi-grid, and strides in the first unit
+of a block: 3 to 8 % more multiply-adds, which its share of the ceiling does not count (pip install
+torch torchvision; left out where they are not).
 
 The ceiling is a 3x3 convolution of 512 to 512 channels on 65 x 65 features, measured in turn with
 the others. A contender's share of it is of the multiply-adds that it needs: taps of atrous
@@ -242,12 +243,14 @@ def operations(contender: str, case: Case) -> int:
 
 
 def chosen(case: Case, asked: str | None) -> list[str]:
-    """The contenders that are asked for, or all that can be. Raises ValueError for unknown ones."""
+    """The contenders that are asked for, or all that can be. Raises ValueError for others."""
     there = CONTENDERS[case.what]
     if asked:
         names = asked.split(";")
         if unknown := [name for name in names if name not in there]:
             raise ValueError(f"No contender {unknown[0]!r}; there are {'; '.join(there)}.")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is named twice.")
         return names
     names = list(there)[: CASES.get(case)]
     if importlib.util.find_spec("torchvision"):
@@ -272,10 +275,10 @@ def run(cases: list[Case], asked: str | None, output: pathlib.Path | None) -> No
         print(table(rows(case, measured)), flush=True)
         work = useful_multiply_adds(config_of(next(iter(measured)), case), case.crop_size)
         done.append({"case": case._asdict(), "gigamacs": work / 1e9, "measured": measured})
-        if output:
-            about = {"cores": os.cpu_count(), "cpu": processor(), "commit": code_version()}
-            about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
-            write_json(output, {**about, "cases": done})
+    if output:
+        about = {"cores": os.cpu_count(), "cpu": processor(), "commit": code_version()}
+        about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
+        write_json(output, {**about, "cases": done})
     if len(cases) > 1:
         print(f"\n{table(goal_rows({Case(**each['case']): each['measured'] for each in done}))}")
 
@@ -310,7 +313,7 @@ def main() -> None:
             arguments.contenders,
             arguments.output or (RESULT if is_all else None),
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

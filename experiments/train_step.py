@@ -58,14 +58,17 @@ def make_state(config: ml_collections.ConfigDict) -> TrainState:
 
 
 class SGD(keras.optimizers.SGD):
-    """Keras's with momentum, by TensorFlow's kernel for it: a third of its passes over memory."""
+    """Keras's with momentum, by TensorFlow's kernel for it: a third of its passes over memory.
+
+    Without momentum, or with Nesterov's, take Keras's own.
+    """
 
     def update_step(self, gradient, variable, learning_rate):
         momentum = self.momentums[self._get_variable_index(variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=momentum.value.handle,
-            lr=learning_rate,
+            lr=tf.cast(learning_rate, gradient.dtype),
             grad=gradient,
             momentum=self.momentum,
         )

@@ -61,7 +61,8 @@ def atrous_convolution(x: KerasTensor, kernel: KerasTensor, rates: tuple[int, in
 
         return tf.raw_ops.Conv2D(input=x, filter=kernel, **how), gradient
 
-    return convolve(x, ops.convert_to_tensor(kernel))
+    # Of a variable Keras's convert_to_tensor gives the variable, outside a graph.
+    return convolve(x, tf.convert_to_tensor(kernel))
 
 
 def kernel_gradient(

@@ -32,7 +32,7 @@ class AtrousConv2D(layers.Conv2D):
         atrous = self.dilation_rate != (1, 1)
         if not ON_TENSORFLOW or (atrous and not native_atrous_gradient(self.compute_dtype)):
             return super().convolution_op(inputs, kernel)
-        dense = self.strides == (1, 1) and self.padding == "same"
+        dense = self.strides == (1, 1) and self.padding == "same" and self.groups == 1
         by_products = dense and (atrous or self.kernel_size == (1, 1))
         if training and by_products and matrix_products_are_faster():
             return atrous_convolution(inputs, kernel, self.dilation_rate)

@@ -71,7 +71,7 @@ def test_goals_are_of_the_contenders_that_they_name():
         ["at least 1.60", "1.50", "missed"],
         ["at least 1.40", "2.00", "met"],
         ["at least 0.65", "0.75", "met"],
-        ["at most 1.00", "0.75", "met"],
+        ["at most 1.00", "0.88", "met"],  # Of 4,000 MB less TensorFlow's 600.
         ["at least 3.50", "4.00", "met"],
     ]
     for goal in GOALS:
@@ -83,6 +83,8 @@ def test_contenders_are_chosen_by_name(monkeypatch):
     assert benchmark.chosen(TRAINING, "float32;rematerialise") == ["float32", "rematerialise"]
     with pytest.raises(ValueError, match="No contender 'float64'; there are float32; "):
         benchmark.chosen(TRAINING, "float64")
+    with pytest.raises(ValueError, match="'float32' is named twice"):
+        benchmark.chosen(TRAINING, "float32;float32")
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
     assert "jit_compile" in benchmark.chosen(TINY_TRAINING, None)
     assert benchmark.chosen(TRAINING_16, None) == ["float32", "mixed_bfloat16"]

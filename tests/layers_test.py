@@ -110,6 +110,23 @@ def test_a_1x1_kernel_has_its_gradient_from_one_product(monkeypatch, dtype):
         np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_it_trains_outside_a_graph_as_in_one(monkeypatch, kernel_size):
+    if not layers.native_atrous_gradient("float32"):
+        pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
+    monkeypatch.setattr(layers, "matrix_products_are_faster", lambda: True)
+    x = tf.random.stateless_normal((2, 5, 7, 8), seed=(0, 1))
+    conv = AtrousConv2D(6, kernel_size, dilation_rate=2, padding="same")
+    conv.build(x.shape)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(conv(x, training=True) ** 2)
+        return tape.gradient(loss, conv.kernel.value)
+
+    np.testing.assert_allclose(gradient(), tf.function(gradient)(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("onednn", ["0", "1"])
 def test_capability_is_what_a_gradient_finds(onednn):
     """With and without oneDNN: an atrous layer trains, and the probe told the truth.

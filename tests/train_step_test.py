@@ -73,16 +73,17 @@ def test_the_learning_rate_falls_as_published(trained):
         train_step(*one_batch())
 
 
-def test_the_optimizer_is_kerass():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_optimizer_is_kerass(dtype):
     rng = np.random.default_rng(0)
-    start = rng.normal(size=(3, 5)).astype("float32")
-    gradients = rng.normal(size=(4, 3, 5)).astype("float32")
+    start = rng.normal(size=(3, 5)).astype(dtype)
+    gradients = rng.normal(size=(4, 3, 5)).astype(dtype)
     weights = []
     for kind in (keras.optimizers.SGD, SGD):
         optimizer = kind(
             keras.optimizers.schedules.PolynomialDecay(0.5, 4, power=0.9), momentum=0.9
         )
-        weight = keras.Variable(start)
+        weight = keras.Variable(start, dtype=dtype)
         optimizer.build([weight])
         for gradient in gradients:
             optimizer.apply([tf.constant(gradient)], [weight])
