@@ -1,8 +1,9 @@
 """What experiments.benchmark measures, the goals that are set for it, and both as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from experiments.terminal import markdown_table
 from model.inference import SCALES
 
 KERAS, TORCHVISION, COMPILED = "keras", "torchvision", "torchvision compiled"  # Whose layers.
@@ -173,18 +174,12 @@ def in_markdown(result: Mapping[str, Any]) -> str:
         f"{result['cores']} cores ({result['cpu']}), commit {result['commit']}, medians of "
         f"{result['rounds']} rounds in turn, {result['minutes']:.0f} minutes in all "
         "([json](experiments/results/benchmark.json)):",
-        _in_markdown(goal_rows({case: each["measured"] for case, each in cases})),
+        markdown_table(goal_rows({case: each["measured"] for case, each in cases})),
     ]
     for case, each in cases:
         useful = f"{each['gigamacs']:.0f} G useful multiply-adds per image, forward"
         parts += [
             f"**{str(case).capitalize()}** ({useful})",
-            _in_markdown(rows(case, each["measured"])),
+            markdown_table(rows(case, each["measured"])),
         ]
     return "\n\n".join(parts)
-
-
-def _in_markdown(table: Sequence[Sequence[str]]) -> str:
-    head, *body = table
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

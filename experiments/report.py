@@ -38,6 +38,7 @@ from experiments.compare import read_evaluation
 from experiments.report_plots import plot
 from experiments.run import Work, evaluation_of, folder_of, is_of, is_there, plan
 from experiments.runs import read_config
+from experiments.terminal import markdown_table
 from model.evaluate import Counts
 from model.metrics import interval, mean_over_classes, resampled_ious
 
@@ -352,14 +353,12 @@ def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
     """What a table's JSON holds -> its title, table and claims in Markdown."""
     number, scale = result["table"].removeprefix("table"), result["scale"]
     commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
-    lines = [columns(scale), ["---"] * len(columns(scale))]
-    lines += cells(result)
     shared = result["shared_protocol"]
     return [
         f"**Table {number}**, scale `{scale}`, {shared['dataset']} {shared['split']}, trained and "
         f"scored by commit {', '.join(sorted(map(str, commits)))} "
         f"([json](experiments/results/{scale}_{result['table']}.json))",
-        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        markdown_table([columns(scale), *cells(result)]),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
     ]
 

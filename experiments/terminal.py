@@ -23,6 +23,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the head first -> a table in Markdown."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+
+
 def define_config(default: str) -> flags.FlagHolder:
     """Defines --config, and --config.FIELD for every field. A misspelt one is a line and an exit.
 
