@@ -301,7 +301,7 @@ def main(_) -> None:
     strategy = make_strategy(STRATEGY.value, TPU.value)
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
-    signal.signal(signal.SIGTERM, _preempt if is_chief(strategy) else _wait_for_chief)
+    signal.signal(signal.SIGTERM, preempt if is_chief(strategy) else wait_for_chief)
     start = time.monotonic()
     try:
         train(config, workdir, DATA_DIR.value, strategy)
@@ -323,11 +323,11 @@ def main(_) -> None:
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
 
 
-def _preempt(*_):
+def preempt(*_):
     raise Preempted
 
 
-def _wait_for_chief(*_):
+def wait_for_chief(*_):
     """Takes part in steps until the chief, which is told to stop too, has saved them and left."""
     signal.signal(signal.SIGALRM, lambda *_: os._exit(PREEMPTED))
     signal.alarm(SECONDS_FOR_CHIEF)

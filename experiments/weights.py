@@ -36,17 +36,17 @@ def open_weights(path: str, backbone: str) -> Weights:
     ValueError where it is damaged, of no network of ours, or PyTorch's, which is not installed.
     """
     if path == "imagenet":
-        return _imagenet(backbone)
+        return imagenet(backbone)
     file = named_file(path)
     try:
         if file.suffix in PYTORCH:
-            return from_torchvision(_read_pytorch(file))
+            return from_torchvision(read_pytorch(file))
         if file.suffix in HDF5:
-            return from_keras(_read_hdf5(file))
+            return from_keras(read_hdf5(file))
         if is_checkpoint(file):
-            reader = _checkpoint_reader(file)
+            reader = checkpoint_reader(file)
             if not any(name.startswith("model/") for name in reader.get_variable_to_shape_map()):
-                return from_tf1(_read_tf1(reader))
+                return from_tf1(read_tf1(reader))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return _ours(file)
@@ -79,7 +79,7 @@ def is_checkpoint(file: pathlib.Path) -> bool:
     return pathlib.Path(f"{file}.index").exists() or file.is_file()
 
 
-def _imagenet(backbone):
+def imagenet(backbone):
     if backbone not in IMAGENET:
         raise ValueError(
             "init_from.path imagenet is keras.applications' weights, for --config.model.backbone="
@@ -107,7 +107,7 @@ def _refuse_web_page(file):
         )
 
 
-def _read_pytorch(file):
+def read_pytorch(file):
     """A .pth -> its tensors by name, without running anything that is in it."""
     try:
         import torch
@@ -122,7 +122,7 @@ def _read_pytorch(file):
                 "model.state_dict() alone."
             ) from error
         # What PyTorch says of a pickle is how to run it all the same.
-        said = "" if isinstance(error, pickle.UnpicklingError) else f": {_first_line(error)}"
+        said = "" if isinstance(error, pickle.UnpicklingError) else f": {first_line(error)}"
         raise ValueError(f"it is damaged, or no file of PyTorch{said}") from error
     if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
         state = next((state[key] for key in STATE if isinstance(state.get(key), dict)), state)
@@ -141,7 +141,7 @@ def _read_pytorch(file):
     return values
 
 
-def _read_hdf5(file):
+def read_hdf5(file):
     """Weights of Keras in HDF5, in its old layout or that of .weights.h5 -> by `layer/weight`."""
     import h5py
 
@@ -163,25 +163,25 @@ def _read_hdf5(file):
         with h5py.File(file) as opened:
             opened.get("model_weights", opened).visititems(take)
     except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"it is damaged, or no HDF5 file: {_first_line(error)}") from error
+        raise ValueError(f"it is damaged, or no HDF5 file: {first_line(error)}") from error
     return values
 
 
-def _checkpoint_reader(file):
+def checkpoint_reader(file):
     try:
         return tf.train.load_checkpoint(str(file))
     except (IndexError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"it is damaged, or no checkpoint: {_first_line(error)}") from error
+        raise ValueError(f"it is damaged, or no checkpoint: {first_line(error)}") from error
 
 
-def _read_tf1(reader):
+def read_tf1(reader):
     try:
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (IndexError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"it is damaged: {_first_line(error)}") from error
+        raise ValueError(f"it is damaged: {first_line(error)}") from error
 
 
-def _first_line(error):
+def first_line(error):
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
