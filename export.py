@@ -31,12 +31,13 @@ from typing import Any
 import ml_collections
 from absl import flags
 
+from data.terminal import table
 from experiments import gate
 from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
 from experiments.imported import as_run
 from experiments.runs import read_config, read_data
 from experiments.scores import as_scales, inference_of
-from experiments.terminal import run_program, table
+from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True

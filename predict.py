@@ -29,7 +29,7 @@ from absl import flags
 from data.files import write_bytes
 from data.photos import find_photos, overlay, read_photo
 from data.pictures import mask_png, whole_palette
-from data.progress import track
+from data.terminal import track
 from experiments.evaluation import predictor
 from experiments.imported import as_run
 from experiments.runs import build_model, load_weights, margin_of, read_config, read_data

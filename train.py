@@ -35,17 +35,11 @@ from absl import flags
 
 from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
-from data.progress import duration
+from data.terminal import duration
 from experiments import strategies
 from experiments.evaluation import Evaluation
 from experiments.records import Records
-from experiments.runs import (
-    PRECISIONS,
-    has_checkpoint,
-    open_run,
-    restore_newest,
-    write_data,
-)
+from experiments.runs import PRECISIONS, has_checkpoint, open_run, restore_newest, write_data
 from experiments.scores import inference_of, report
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program

@@ -14,7 +14,7 @@ import urllib.request
 import zlib
 from typing import NamedTuple
 
-from data.progress import Progress
+from data.terminal import Progress
 
 CHUNK = 1 << 20  # Bytes.
 TIMEOUT = 30  # Seconds without a byte.

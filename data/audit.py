@@ -24,19 +24,17 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from data.audit_page import histogram, pictures
 from data.build import open_dataset
-from data.classes import IGNORE_LABEL, VOC_CLASS_NAMES, ids_sha256
-from data.features import check_ids
+from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_json
-from data.pictures import inline, inline_ids, whole_palette, write_page
+from data.pictures import write_page
 from data.pipeline import ENCODED, READ
-from data.progress import track
-from data.voc2012 import Labels, find_sbd, find_voc, png_labels
+from data.sbd_agreement import LEAST_AGREEMENT, sbd_against_voc
+from data.terminal import track
 
 NEAR = 4  # Of 64 bits of the perceptual hash: photos that a person takes for the same one.
-LEAST_AGREEMENT = 0.9  # Of SBD's labels and VOC's; ours.
 CHUNK = 256  # Examples that are held at a time.
-WORST = 12  # Cases of a kind that are pictured; audit.json has all of them.
 
 
 def audit(
@@ -157,55 +155,6 @@ def problems(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
-    """Originals -> how far SBD's labels agree with VOC's, on images that both have.
-
-    Pixels that either one ignores do not count.
-    """
-    own, sbd = labels_of_both(manual_dir)
-    both = sorted(own.ids & sbd.ids)
-    num_classes = len(VOC_CLASS_NAMES)
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    agreement = {}
-    for name in track(both, "SBD against VOC", len(both)):
-        ours, theirs = read_both(name, own, sbd)
-        valid = (ours != IGNORE_LABEL) & (theirs != IGNORE_LABEL)
-        pairs = ours[valid].astype(int) * num_classes + theirs[valid]
-        confusion += np.bincount(pairs, minlength=num_classes**2).reshape(confusion.shape)
-        agreement[name] = float(np.mean(ours[valid] == theirs[valid])) if valid.any() else 1.0
-    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    iou = np.diag(confusion) / np.maximum(union, 1)
-    return {
-        "images": len(both),
-        "pixels_that_agree": float(np.trace(confusion) / confusion.sum()),
-        "iou": [float(value) if there else None for value, there in zip(iou, union, strict=True)],
-        "least": sorted(agreement.items(), key=lambda item: item[1])[:WORST],
-    }
-
-
-def labels_of_both(manual_dir: pathlib.Path) -> tuple[Labels, Labels]:
-    """Originals -> VOC's labels and SBD's. FileNotFoundError where no image has both."""
-    voc = find_voc([manual_dir])
-    own, found = png_labels(voc / "SegmentationClass"), find_sbd([manual_dir, voc])
-    if not found or not own.ids & found[0].ids:
-        raise FileNotFoundError(f"{manual_dir} has no image that both VOC and SBD label.")
-    return own, found[0]
-
-
-def read_both(name: str, own: Labels, sbd: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """An image's id -> VOC's label of it and SBD's. ValueError where they do not fit together."""
-    labels = [
-        check_ids(source.read(source.file(name)), len(VOC_CLASS_NAMES), source.file(name))
-        for source in (own, sbd)
-    ]
-    if labels[0].shape != labels[1].shape:
-        raise ValueError(
-            f"{sbd.file(name)} and {own.file(name)} have other sizes: {labels[1].shape}, "
-            f"{labels[0].shape}. Fetch the wrong one again."
-        )
-    return labels[0], labels[1]
-
-
 def summary(result: dict[str, Any]) -> str:
     """What audit found -> the table that is printed."""
     lines = []
@@ -226,77 +175,6 @@ def summary(result: dict[str, Any]) -> str:
         )
     lines += [f"problem: {line}" for line in result["problems"]] or ["no problems"]
     return "\n".join(lines)
-
-
-def pictures(
-    builder: tfds.core.DatasetBuilder, result: dict[str, Any], manual_dir: pathlib.Path | None
-) -> str:
-    """The worst cases of what audit found -> HTML, pictures and all."""
-    palette = whole_palette(builder.info.metadata["palette"])
-    wanted: dict[str, list[tuple[str, ...]]] = {}
-    for split, facts in result["splits"].items():
-        for kind in ("all_ignored", "out_of_range", "size_mismatch"):
-            if kind != "all_ignored" or len(facts[kind]) < facts["images"]:
-                cases = [(name,) for name in [*facts[kind]][:WORST]]
-                wanted[f"{split}: {kind.replace('_', ' ')}"] = cases
-    for pair, found in result["shared"].items():
-        wanted[f"{pair}: like photos"] = [(one, other) for one, other, _ in found["near"][:WORST]]
-    needed = {name for cases in wanted.values() for case in cases for name in case}
-    against = result["sbd_against_voc"] or {"least": []}
-    needed |= {name for name, _ in against["least"]}
-    shown = dict(_decoded(builder, needed))
-    sections = []
-    for title, cases in wanted.items():
-        rows = [
-            "".join(
-                f"<figure>{inline(shown[name][0])}{inline_ids(shown[name][1], palette)}"
-                f"<figcaption>{html.escape(name)}</figcaption></figure>"
-                for name in case
-            )
-            for case in cases
-        ]
-        if rows:
-            sections.append(f"<h2>{html.escape(title)}</h2>" + "<br>".join(rows))
-    if against["least"]:
-        own, sbd = labels_of_both(manual_dir)
-        sections.append("<h2>Least agreement: photo, VOC's label, SBD's label</h2>")
-        for name, share in against["least"]:
-            labels = "".join(inline_ids(label, palette) for label in read_both(name, own, sbd))
-            photo = inline(shown[name][0]) if name in shown else ""
-            caption = f"<figcaption>{html.escape(name)}: {100 * share:.1f} %</figcaption>"
-            sections.append(f"<figure>{photo}{labels}{caption}</figure>")
-    return "".join(sections)
-
-
-def _decoded(builder, names):
-    """(id, (image, label)) of those ids, from whichever split has them."""
-    left = set(names)
-    for split in builder.info.splits:
-        examples = builder.as_dataset(split=split, decoders=ENCODED, read_config=READ)
-        for encoded in examples.as_numpy_iterator():
-            if not left:
-                return
-            if (name := encoded["id"].decode()) in left:
-                left.remove(name)
-                parts = (Image.open(io.BytesIO(encoded[part])) for part in ("image", "label"))
-                yield name, tuple(np.array(part) for part in parts)
-
-
-def histogram(builder: tfds.core.DatasetBuilder, result: dict[str, Any]) -> str:
-    """What audit found -> an HTML table of each class's share of the pixels, and images with it."""
-    names = builder.info.metadata["class_names"]
-    palette = whole_palette(builder.info.metadata["palette"])
-    head = "".join(f"<th>{html.escape(split)}</th>" for split in result["splits"])
-    rows = []
-    for i, name in enumerate(names):
-        cells = []
-        for facts in result["splits"].values():
-            share = 100 * facts["pixels"][i] / max(1, sum(facts["pixels"]))
-            cells.append(f"<td>{share:.2f} % <small>{facts['images_with'][i]} images</small></td>")
-        colour = "#" + bytes(palette[i]).hex()
-        swatch = f'<i style="background:{colour}"></i>'
-        rows.append(f"<tr><th>{swatch}{html.escape(name)}</th>{''.join(cells)}</tr>")
-    return f"<table><tr><th>class</th>{head}</tr>{''.join(rows)}</table>"
 
 
 def main() -> None:

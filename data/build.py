@@ -24,7 +24,8 @@ import tensorflow_datasets as tfds
 
 from data.cityscapes import Cityscapes
 from data.coco_voc21 import CocoVoc21
-from data.folder import ClassesProposed, Folder
+from data.folder import Folder
+from data.mask_classes import ClassesProposed
 from data.shapes import Shapes
 from data.voc2012 import Voc2012
 

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL
 from data.features import example, read_label, segmentation_info
-from data.progress import track
+from data.terminal import track
 
 FOLDERS = {  # Split: the kind of label, and the folder below it and below leftImg8bit.
     "train_fine": ("gtFine", "train"),

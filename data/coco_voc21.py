@@ -26,7 +26,7 @@ from pycocotools import mask as coco_mask
 
 from data.classes import COCO_NAMES, IGNORE_LABEL, VOC_CLASS_NAMES, voc_palette
 from data.features import example, segmentation_info
-from data.progress import track
+from data.terminal import track
 
 LEAST_AREA = 1_000  # Pixels. Sec. 4.1.
 

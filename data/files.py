@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,3 +43,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
     """Writes JSON as write_text does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def between_markers(text: str, part: str, markers: tuple[str, str]) -> str:
+    """A page of Markdown -> the same page with another part between its markers.
+
+    Raises ValueError where it does not have each marker once.
+    """
+    first, last = markers
+    if text.count(first) != 1 or text.count(last) != 1:
+        raise ValueError(f"The page must hold each of these lines once:\n{first}\n{last}")
+    pattern = f"{re.escape(first)}.*{re.escape(last)}"
+    return re.sub(pattern, lambda _: f"{first}\n\n{part}\n\n{last}", text, flags=re.DOTALL)

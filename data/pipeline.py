@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from data.augment import crop_image, crop_label, draw_window
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL
-from data.progress import track
+from data.terminal import track
 
 # Examples, still encoded, from which the next is drawn: all of VOC's trainaug, which is 1 GB.
 SHUFFLE_BYTES = 2 * 2**30

@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 from data.archives import Archive, check, fetch, unpack
 from data.classes import VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
 from data.features import check_ids, example, read_ids, read_label, segmentation_info
-from data.progress import track
+from data.terminal import track
 
 VOC_HOSTS = (
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",

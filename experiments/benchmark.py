@@ -44,7 +44,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.files import write_json
-from data.progress import track
+from data.terminal import table, track
 from experiments.base import get_config
 from experiments.benchmark_cases import (
     CASES,
@@ -62,7 +62,6 @@ from experiments.evaluation import predictor
 from experiments.peers import by_torchvision, use_kerass_own_layers
 from experiments.runs import build_model, code_version
 from experiments.serving import Segmenter, frozen, write_saved_model
-from experiments.terminal import table
 from experiments.train_step import make_state, make_train_step
 from model.resnet import BACKBONES
 

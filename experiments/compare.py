@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from data.terminal import table
 from experiments.scores import protocol_hash, read_counts
-from experiments.terminal import table
 from model.evaluate import Counts
 from model.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
 

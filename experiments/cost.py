@@ -46,10 +46,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from data.progress import track
+from data.terminal import table, track
 from experiments import base, tables
 from experiments.runs import build_model
-from experiments.terminal import table
 from experiments.train_step import make_state, make_train_step
 from model.deeplabv3 import deeplabv3, without_upsampling
 

@@ -27,8 +27,8 @@ from typing import NamedTuple
 import matplotlib.figure
 import ml_collections
 
+from data.terminal import table
 from experiments import base, tables
-from experiments.terminal import table
 from model.aspp import rates_at
 from model.resnet import Window, windows
 

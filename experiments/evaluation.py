@@ -15,19 +15,14 @@ from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_bytes, write_json
 from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
-from data.progress import track
+from data.terminal import track
 from experiments import cityscapes_submission, voc_submission
 from experiments.gallery import chosen, write_gallery
 from experiments.runs import build_model, code_version
 from experiments.scores import protocol_hash, scores, write_counts
 from model.deeplabv3 import corners_of
 from model.evaluate import evaluate
-from model.inference import (
-    class_ids,
-    class_probabilities,
-    padding_multiple,
-    predictions,
-)
+from model.inference import class_ids, class_probabilities, padding_multiple, predictions
 from model.resnet import BACKBONES
 
 EVALUATOR_VERSION = 2  # One more where the same weights and images would score otherwise.

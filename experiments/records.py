@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.files import write_json, write_text
-from data.progress import Progress
+from data.terminal import Progress
 from experiments.evaluation import Evaluation
 from experiments.runs import checkpoint_manager, copy_weights, weights_by_name
 

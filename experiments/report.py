@@ -21,7 +21,6 @@ import csv
 import html
 import json
 import pathlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,8 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from data.files import write_json, write_text
+from data.files import between_markers, write_json, write_text
 from data.pictures import inline_png, write_page
+from data.terminal import markdown_table
 from experiments import base, tables
 from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS, Claim
@@ -38,7 +38,6 @@ from experiments.compare import read_evaluation
 from experiments.report_plots import plot
 from experiments.run import Work, evaluation_of, folder_of, is_of, is_there, plan
 from experiments.runs import read_config
-from experiments.terminal import markdown_table
 from model.evaluate import Counts
 from model.metrics import interval, mean_over_classes, resampled_ious
 
@@ -391,18 +390,6 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
     write_page(file, "DeepLabv3: the paper's tables and ours", "".join(sections))
 
 
-def between_markers(text: str, part: str, markers: tuple[str, str] = MARKERS) -> str:
-    """A README -> the same with another part between its markers.
-
-    Raises ValueError where it does not have them.
-    """
-    first, last = markers
-    if text.count(first) != 1 or text.count(last) != 1:
-        raise ValueError(f"README.md should hold these lines once each:\n{first}\n{last}")
-    pattern = f"{re.escape(first)}.*{re.escape(last)}"
-    return re.sub(pattern, lambda _: f"{first}\n\n{part}\n\n{last}", text, flags=re.DOTALL)
-
-
 def read_results() -> list[dict[str, Any]]:
     """All JSONs that are there, the paper's scale first, tables in its order."""
     results = [json.loads(file.read_text()) for file in RESULTS.glob("*_table*.json")]
@@ -437,7 +424,7 @@ def main() -> None:
         if not results:
             sys.exit("error: there is no run yet: python -m experiments.run table1 --scale=shapes")
         readme = ROOT / "README.md"
-        text = between_markers(readme.read_text(), markdown(results))
+        text = between_markers(readme.read_text(), markdown(results), MARKERS)
         speed = in_markdown(json.loads((RESULTS / "benchmark.json").read_text()))
         write_text(readme, between_markers(text, speed, BENCHMARK_MARKERS))
         page.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ import ml_collections
 import tensorflow as tf
 
 from data.files import write_json
-from data.progress import duration
+from data.terminal import duration
 from experiments import base, tables
 from experiments.cost import trainings_table
 from experiments.runs import flat, read_config

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from data.files import write_bytes
-from experiments.terminal import table
+from data.terminal import table
 from model.boundary import TRIMAP_WIDTHS
 from model.evaluate import Counts
 from model.inference import padding_multiple

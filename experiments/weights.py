@@ -9,8 +9,8 @@ import keras
 import ml_collections
 import tensorflow as tf
 
+from data.terminal import table
 from experiments.runs import checkpoints_in, read_config, read_weights
-from experiments.terminal import table
 from model import pretrained
 from model.pretrained import BATCH_NORM, Report, Weights, with_theirs
 from model.pretrained_keras import from_keras

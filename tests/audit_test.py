@@ -9,10 +9,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from data.audit import audit, compared, near_duplicates, sbd_against_voc
+from data.audit import audit, compared, near_duplicates
 from data.build import audit_hash, build
 from data.classes import VOC_CLASS_NAMES, ids_sha256, voc_palette
 from data.features import read_label, segmentation_info
+from data.sbd_agreement import sbd_against_voc
 from tests.conftest import ROOT, save_label
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from data.build import build, open_dataset
-from data.folder import ClassesProposed, find_splits
+from data.folder import find_splits
+from data.mask_classes import ClassesProposed
 from data.pipeline import eval_examples
 from tests.conftest import save_label
 

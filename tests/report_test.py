@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from data.classes import VOC_CLASS_NAMES
-from data.files import write_json
+from data.files import between_markers, write_json
 from experiments import report, tables
 from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS
 from experiments.report import (
     MARKERS,
-    between_markers,
     cells,
     claim_line,
     collect,
@@ -281,11 +280,11 @@ def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
     assert "- image pooling helps: **cannot be told**; 1 of its differences" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
-    once = between_markers(readme, part)
+    once = between_markers(readme, part, report.MARKERS)
     assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")
-    assert between_markers(once, part) == once
+    assert between_markers(once, part, report.MARKERS) == once
     with pytest.raises(ValueError, match="README.md should hold these lines"):
-        between_markers("# Title\n", part)
+        between_markers("# Title\n", part, report.MARKERS)
 
 
 def test_the_page_needs_no_other_file(tmp_path):
@@ -304,6 +303,6 @@ def test_the_readme_of_this_repository_is_what_its_results_say():
     """Nobody typed a number."""
     root = pathlib.Path(report.ROOT)
     readme = (root / "README.md").read_text()
-    assert between_markers(readme, markdown(report.read_results())) == readme
+    assert between_markers(readme, markdown(report.read_results()), report.MARKERS) == readme
     speed = in_markdown(json.loads((report.RESULTS / "benchmark.json").read_text()))
     assert between_markers(readme, speed, report.BENCHMARK_MARKERS) == readme

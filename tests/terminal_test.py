@@ -1,6 +1,52 @@
-"""What a person sees beside progress."""
+"""What a person sees, with and without a terminal."""
 
-from experiments.terminal import table
+import sys
+
+import pytest
+
+from data import terminal
+from data.terminal import Progress, duration, table, track
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until the test moves it: clock[0] is the time in seconds."""
+    now = [1000.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    "seconds, said", [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3600, "1:00:00")]
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_without_a_terminal_progress_is_plain_lines_ten_seconds_apart(clock, capsys):
+    steps = Progress("step", 40)
+    for done in range(11, 41):
+        clock[0] += 1
+        if steps.due(done):
+            steps.show(done, "loss 1.5")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "step 21/40 | loss 1.5 | 0:19 left",
+        "step 31/40 | loss 1.5 | 0:09 left",
+        "step 40/40 | loss 1.5 | 0:29 in all",
+    ]
+
+
+def test_in_a_terminal_one_line_is_overwritten(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    items = []
+    for item in track("abc", "evaluating", 3):
+        clock[0] += 1
+        items.append(item)
+    out = capsys.readouterr().out
+    assert items == ["a", "b", "c"]
+    assert out.count("\r") == 2 and out.count("\n") == 1
+    assert out.endswith("evaluating 3/3 | 0:02 in all\x1b[K\n")
 
 
 def test_tables_are_aligned():

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import train
 from data.build import build
-from data.folder import ClassesProposed
+from data.mask_classes import ClassesProposed
 from experiments import base, records
 from experiments.evaluation import Evaluation
 from experiments.exporter import Exporter
