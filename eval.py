@@ -23,10 +23,11 @@ import pathlib
 
 from absl import flags
 
-from experiments.evaluation import Evaluation
+from evaluation.evaluator import Evaluation
+from evaluation.protocol import as_scales, inference_of, result_name
+from evaluation.scores import report
 from experiments.imported import as_run
 from experiments.runs import load_weights, read_config, read_data
-from experiments.scores import as_scales, inference_of, report, result_name
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string(

@@ -32,11 +32,11 @@ import ml_collections
 from absl import flags
 
 from data.terminal import table
+from evaluation.protocol import as_scales, inference_of
 from experiments import gate
 from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
 from experiments.imported import as_run
 from experiments.runs import read_config, read_data
-from experiments.scores import as_scales, inference_of
 from experiments.terminal import run_program
 
 RUN = flags.DEFINE_string(

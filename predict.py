@@ -30,12 +30,11 @@ from data.files import write_bytes
 from data.photos import find_photos, overlay, read_photo
 from data.pictures import mask_png, whole_palette
 from data.terminal import track
-from experiments.evaluation import predictor
+from evaluation.prediction import in_pieces, margin_of, predictor
 from experiments.imported import as_run
-from experiments.runs import build_model, load_weights, margin_of, read_config, read_data
+from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
-from model.deeplabv3 import HEADS
-from model.inference import in_pieces
+from model.deeplabv3 import HEADS, build_model
 
 RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")

@@ -36,15 +36,17 @@ from absl import flags
 from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
 from data.terminal import duration
+from evaluation.evaluator import Evaluation
+from evaluation.protocol import inference_of
+from evaluation.scores import report
 from experiments import strategies
-from experiments.evaluation import Evaluation
 from experiments.records import Records
-from experiments.runs import PRECISIONS, has_checkpoint, open_run, restore_newest, write_data
-from experiments.scores import inference_of, report
+from experiments.runs import has_checkpoint, open_run, restore_newest, write_data
 from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
 from experiments.train_step import TrainState, TrainStep, make_state, make_train_step
 from experiments.weights import initialise
+from model.deeplabv3 import PRECISIONS
 from model.pretrained import PARTS
 from model.resnet import BACKBONES
 

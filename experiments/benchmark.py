@@ -45,6 +45,8 @@ import tensorflow as tf
 
 from data.files import write_json
 from data.terminal import table, track
+from evaluation.prediction import predictor
+from evaluation.protocol import code_version
 from experiments.base import get_config
 from experiments.benchmark_cases import (
     CASES,
@@ -58,11 +60,10 @@ from experiments.benchmark_cases import (
     rows,
 )
 from experiments.cost import useful_multiply_adds
-from experiments.evaluation import predictor
 from experiments.peers import by_torchvision, use_kerass_own_layers
-from experiments.runs import build_model, code_version
 from experiments.serving import Segmenter, frozen, write_saved_model
 from experiments.train_step import make_state, make_train_step
+from model.deeplabv3 import build_model
 from model.resnet import BACKBONES
 
 RESULT = pathlib.Path(__file__).parent / "results" / "benchmark.json"

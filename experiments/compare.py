@@ -9,7 +9,6 @@ different protocols are refused, unless --mix_protocols says that this is the qu
 """
 
 import argparse
-import json
 import pathlib
 import sys
 from typing import Any
@@ -17,34 +16,11 @@ from typing import Any
 import numpy as np
 
 from data.terminal import table
-from experiments.scores import protocol_hash, read_counts
-from model.evaluate import Counts
-from model.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
+from evaluation.counts import Counts
+from evaluation.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
+from evaluation.results import read_evaluation
 
 MOVED = 10  # Images listed.
-
-
-def read_evaluation(path: pathlib.Path) -> tuple[dict[str, Any], Counts]:
-    """A run's folder, or a JSON that eval.py wrote -> what it holds, and the counts beside it."""
-    file = path / "eval.json" if path.is_dir() else path
-    if file.suffix == ".npz":
-        file = file.with_suffix(".json")
-    try:
-        result = json.loads(file.read_text())
-        counts = read_counts(file.with_suffix(".npz"))
-        ious = [np.nan if iou is None else iou for iou in result["iou_per_class"].values()]
-        ours = iou_per_class(counts.confusions.sum(0))
-        if not np.allclose([*ious, result["miou"]], [*ours, np.nanmean(ours)], equal_nan=True):
-            raise ValueError(f"{file} and the .npz beside it are of different evaluations.")
-        if result["protocol"]["hash"] != protocol_hash(result["protocol"]):
-            raise ValueError(f"{file} was changed: its protocol has not the hash that it says.")
-        return result, counts
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error.filename} is not there; python eval.py --run=... writes it."
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged, or not of eval.py: {error!r}") from error
 
 
 def check_protocols(first: dict[str, Any], second: dict[str, Any], *, mix: bool = False) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 from data.build import open_dataset
 from data.files import write_json, write_text
 from data.pipeline import eval_examples
+from evaluation.evaluator import Evaluation
 from experiments import gate
-from experiments.evaluation import Evaluation
 from experiments.model_card import describe, model_card
 from experiments.portable import resize_natively, write_litert, write_onnx
-from experiments.runs import build_model, load_weights, read_config
+from experiments.runs import load_weights, read_config
 from experiments.serving import Segmenter, class_ids, frozen, write_saved_model
+from model.deeplabv3 import build_model
 from model.layers import resize_bilinear
 from model.resnet import BACKBONES
 

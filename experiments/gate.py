@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.classes import IGNORE_LABEL
-from model.metrics import confusion_matrix, mean_iou
+from evaluation.metrics import confusion_matrix, mean_iou
 
 RUNNER = pathlib.Path(__file__).with_name("run_artefact.py")
 NUM_CALIBRATION = 32  # Images for int8; ours. More change little.

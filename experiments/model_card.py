@@ -8,8 +8,9 @@ from typing import Any
 
 import ml_collections
 
-from experiments.runs import code_version, margin_of, read_data
-from experiments.scores import inference_of, result_name
+from evaluation.prediction import margin_of
+from evaluation.protocol import code_version, inference_of, result_name
+from experiments.runs import read_data
 from model.deeplabv3 import HEADS
 from model.resnet import BACKBONES
 

@@ -31,15 +31,15 @@ import scipy.stats
 from data.files import between_markers, write_json, write_text
 from data.pictures import inline_png, write_page
 from data.terminal import markdown_table
+from evaluation.counts import Counts
+from evaluation.metrics import interval, mean_over_classes, resampled_ious
+from evaluation.results import read_evaluation
 from experiments import base, tables
 from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS, Claim
-from experiments.compare import read_evaluation
 from experiments.report_plots import plot
 from experiments.run import Work, evaluation_of, folder_of, is_of, is_there, plan
 from experiments.runs import read_config
-from model.evaluate import Counts
-from model.metrics import interval, mean_over_classes, resampled_ious
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
 from typing import Any
 
 import keras
@@ -14,13 +13,9 @@ import tensorflow_datasets as tfds
 
 from data.build import audit_hash
 from data.files import write_json, write_text
-from model.aspp import rates_at
-from model.deeplabv3 import deeplabv3
-from model.resnet import receptive_field
 
 NUM_CHECKPOINTS = 3  # Kept: the last ones.
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # Ends a variable's key in a checkpoint.
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -112,58 +107,6 @@ def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{config_file} is damaged: {error!r}") from error
     return ml_collections.ConfigDict(config)
-
-
-def build_model(
-    config: ml_collections.ConfigDict,
-    *,
-    output_stride: int | None = None,
-    precision: str = "float32",
-) -> keras.Model:
-    """A run's config -> its model, at the output_stride it is trained at or another one.
-
-    precision: one of PRECISIONS; the weights are float32 in all of them. Whatever a run is trained
-    in, it is evaluated and exported in float32 (our choice).
-    """
-    arguments = dict(config.model)
-    if output_stride is not None:
-        arguments["output_stride"] = output_stride
-    before = keras.config.dtype_policy()
-    try:
-        if precision != "float32":
-            keras.config.set_dtype_policy(precision)
-        return deeplabv3(**arguments)
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def code_version() -> str | None:
-    """The git commit of this code, with + where files differ from it; None where git cannot say."""
-    command = ["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
-    folder = pathlib.Path(__file__).parent
-    try:
-        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.stdout.strip()
-
-
-def margin_of(config: ml_collections.ConfigDict, output_stride: int) -> int:
-    """A run's config -> how many pixels away from one a prediction of it looks, at most.
-
-    Image-level features aside, which see everything.
-    """
-    model = config.model
-    seen = receptive_field(
-        model.backbone,
-        num_blocks=model.num_blocks,
-        output_stride=output_stride,
-        multi_grid=model.multi_grid,
-        rates=rates_at(output_stride, model.atrous_rates or ()),
-        head=model.head,
-    )
-    # A pixel lies beside the features that it is made of; with half-pixel corners, further away.
-    return seen // 2 + output_stride
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:

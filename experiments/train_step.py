@@ -9,8 +9,8 @@ import ml_collections
 import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
-from experiments.runs import build_model, weights_by_name
-from model.deeplabv3 import without_upsampling
+from experiments.runs import weights_by_name
+from model.deeplabv3 import build_model, without_upsampling
 from model.layers import freeze_batch_norm
 from model.losses import downsample_labels, pixel_cross_entropy
 from model.rematerialise import rematerialised

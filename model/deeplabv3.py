@@ -3,11 +3,38 @@
 from collections.abc import Sequence
 
 import keras
+import ml_collections
 from keras import layers
 
 from model.aspp import aspp, rates_at
 from model.layers import KernelDecay, ResizeBilinear
 from model.resnet import BACKBONES, resnet
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def build_model(
+    config: ml_collections.ConfigDict,
+    *,
+    output_stride: int | None = None,
+    precision: str = "float32",
+) -> keras.Model:
+    """A run's config -> its model, at the output_stride it is trained at or another one.
+
+    precision: one of PRECISIONS; the weights are float32 in all of them. Whatever a run is trained
+    in, it is evaluated and exported in float32 (our choice).
+    """
+    arguments = dict(config.model)
+    if output_stride is not None:
+        arguments["output_stride"] = output_stride
+    before = keras.config.dtype_policy()
+    try:
+        if precision != "float32":
+            keras.config.set_dtype_policy(precision)
+        return deeplabv3(**arguments)
+    finally:
+        keras.config.set_dtype_policy(before)
+
 
 # A head's name, and the corners that its resizes keep.
 HEADS = {"paper": "aligned", "torchvision": "half_pixel"}

@@ -1,13 +1,10 @@
 """From a model to class probabilities for whole images, at their own size (Sec. 4.1)."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
 import keras
-import numpy as np
 from keras import KerasTensor, ops
 
 from model.deeplabv3 import without_upsampling
@@ -15,13 +12,6 @@ from model.layers import resize_bilinear
 
 # Sec. 4.1, of the evaluation with several scales.
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
-BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
-MAX_WAITING = 64  # Images kept until there are more of their size.
-GRID = 256  # Pixels; a multiple of every output_stride.
-# Of a piece with its margins. ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
-PART_SIDE = 11 * GRID
-MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven blocks over twice that.
 
 
 def class_probabilities(
@@ -102,69 +92,3 @@ def pad_to_stride(
 def class_ids(probabilities: KerasTensor) -> KerasTensor:
     """[B, H, W, C] probabilities -> [B, H, W] uint8, the most probable class of each pixel."""
     return ops.cast(ops.argmax(probabilities, axis=-1), "uint8")
-
-
-def predictions(
-    predict: Callable[[np.ndarray], np.ndarray],
-    examples: Iterable[dict[str, Any]],
-    *,
-    batch_pixels: int = BATCH_PIXELS,
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Examples with an image [H, W, 3] -> (example, [H, W] class ids) of each, in another order.
-
-    predict: [B, H, W, 3] -> [B, H, W]. Images of equal size are predicted together, up to
-    batch_pixels, which changes the time it takes and nothing else.
-    """
-    for batch in equal_sizes(examples, batch_pixels):
-        images = np.stack([example["image"] for example in batch])
-        yield from zip(batch, np.asarray(predict(images)), strict=True)
-
-
-def equal_sizes(
-    examples: Iterable[dict[str, Any]], batch_pixels: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Examples -> batches of them whose images are of one size, of at most batch_pixels."""
-    waiting = {}
-    for example in examples:
-        size = example["image"].shape[:2]
-        batch = waiting.setdefault(size, [])
-        batch.append(example)
-        if (len(batch) + 1) * math.prod(size) > batch_pixels:
-            yield waiting.pop(size)
-        elif sum(map(len, waiting.values())) > MAX_WAITING:
-            yield waiting.pop(next(iter(waiting)))  # What has waited longest.
-    yield from waiting.values()
-
-
-def in_pieces(
-    predict: Callable[[np.ndarray], np.ndarray],
-    image: np.ndarray,
-    *,
-    margin: int,
-    corners: str = "aligned",
-    part_side: int = PART_SIDE,
-) -> np.ndarray:
-    """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
-
-    predict: [1, h, w, 3] -> [1, h, w], at scale 1. An image of more pixels than a square of
-    part_side is cut into squares, each predicted with a margin around it, MAX_MARGIN at most. Where
-    that is as far as a prediction looks, all is equal to the whole image's but for image-level
-    features, which are of the piece with its margin. corners: the model's own; with "half_pixel"
-    it is so where the image's sides are multiples of the output stride, since at others features
-    lie a little further apart in the whole image than in a piece.
-    """
-    height, width = image.shape[:2]
-    if height * width <= part_side**2:
-        return np.asarray(predict(image[None]))[0]
-    # A multiple of the grid, so that features lie on the same pixels.
-    margin = min(MAX_MARGIN, -(-margin // GRID) * GRID)
-    piece = part_side - 2 * margin
-    one = 1 if corners == "aligned" else 0  # A multiple of the grid, plus 1, is not padded.
-    class_ids = np.zeros((height, width), np.uint8)
-    for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):
-        above, before = max(0, top - margin), max(0, left - margin)
-        part = image[above : top + piece + margin + one, before : left + piece + margin + one]
-        predicted = np.asarray(predict(part[None]))[0]
-        inner = predicted[top - above :, left - before :][:piece, :piece]
-        class_ids[top : top + piece, left : left + piece] = inner
-    return class_ids

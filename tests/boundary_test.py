@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from model.boundary import TRIMAP_WIDTHS, boundary_counts, distance_to_others, trimap_confusions
-from model.metrics import confusion_matrix
+from evaluation.boundary import (
+    TRIMAP_WIDTHS,
+    boundary_counts,
+    distance_to_others,
+    trimap_confusions,
+)
+from evaluation.metrics import confusion_matrix
 
 FACTS = dict(num_classes=3, ignore_label=255)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.cityscapes import train_ids
-from experiments.cityscapes_submission import write_submission
+from evaluation.cityscapes_submission import write_submission
 
 SIZES = {"berlin_000000_000019": (5, 7), "bonn_000001_000019": (9, 3)}
 

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments.compare import check_protocols, compare, differences, read_evaluation
-from experiments.scores import protocol_hash, scores, write_counts
-from model.evaluate import Counts
-from model.metrics import confusion_matrix, iou_per_class, mean_iou
+from evaluation.counts import Counts
+from evaluation.metrics import confusion_matrix, iou_per_class, mean_iou
+from evaluation.protocol import protocol_hash
+from evaluation.results import read_evaluation, write_counts
+from evaluation.scores import scores
+from experiments.compare import check_protocols, compare, differences
 
 
 def counts_of(right, seed=0, number=40):

@@ -14,13 +14,14 @@ import tensorflow as tf
 from PIL import Image
 
 from data.photos import read_photo
+from evaluation.prediction import predictor
 from experiments import exporter, gate, serving
 from experiments.base import make_config
-from experiments.evaluation import predictor
 from experiments.exporter import Exporter, check_formats
 from experiments.model_card import describe
-from experiments.runs import build_model, checkpoint_manager, open_run, weights_by_name, write_data
+from experiments.runs import checkpoint_manager, open_run, weights_by_name, write_data
 from experiments.serving import MAX_PIXELS, decoded
+from model.deeplabv3 import build_model
 from model.inference import SCALES
 from tests.conftest import ROOT
 from tests.folded_test import with_random_statistics

@@ -5,11 +5,11 @@ import re
 import numpy as np
 
 from data.pictures import whole_palette
-from experiments.gallery import SHOWN, chosen, write_gallery
-from experiments.scores import scores
-from model.boundary import TRIMAP_WIDTHS
-from model.evaluate import Counts
-from model.metrics import confusion_matrix, mean_iou
+from evaluation.boundary import TRIMAP_WIDTHS
+from evaluation.counts import Counts
+from evaluation.gallery import SHOWN, chosen, write_gallery
+from evaluation.metrics import confusion_matrix, mean_iou
+from evaluation.scores import scores
 
 NAMES = ["background", "cat & dog", "$never^$"]
 

@@ -12,12 +12,13 @@ import tensorflow as tf
 from PIL import Image
 
 import train
+from evaluation.prediction import predictor
 from experiments import base, imported
-from experiments.evaluation import predictor
 from experiments.exporter import Exporter
 from experiments.imported import as_run
-from experiments.runs import build_model, load_weights, read_config, read_data, read_weights
+from experiments.runs import load_weights, read_config, read_data, read_weights
 from experiments.weights import check_convention, open_weights
+from model.deeplabv3 import build_model
 from model.inference import class_probabilities
 from model.pretrained import load
 from model.pretrained_torchvision import from_torchvision

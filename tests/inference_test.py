@@ -5,20 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from evaluation.counts import evaluate
+from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, in_pieces, predictions
 from model.aspp import rates_at
 from model.deeplabv3 import corners_of, deeplabv3
-from model.evaluate import evaluate
 from model.inference import (
-    GRID,
-    MAX_MARGIN,
-    MAX_WAITING,
     SCALES,
     class_ids,
     class_probabilities,
-    in_pieces,
     pad_to_stride,
     padding_multiple,
-    predictions,
     scaled_size,
 )
 from model.resnet import receptive_field

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.metrics import (
+from evaluation.metrics import (
     confusion_matrix,
     frequency_weighted_iou,
     interval,

@@ -13,9 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from data.pipeline import eval_examples
-from experiments.evaluation import predictor
-from experiments.runs import build_model, load_weights, read_config
-from experiments.scores import read_counts
+from evaluation.prediction import predictor
+from evaluation.results import read_counts
+from experiments.runs import load_weights, read_config
+from model.deeplabv3 import build_model
 from tests.conftest import ROOT
 
 SMALL = [

@@ -9,6 +9,11 @@ import pytest
 
 from data.classes import VOC_CLASS_NAMES
 from data.files import between_markers, write_json
+from evaluation.counts import Counts
+from evaluation.metrics import confusion_matrix
+from evaluation.protocol import protocol_hash
+from evaluation.results import write_counts
+from evaluation.scores import scores
 from experiments import report, tables
 from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS
@@ -23,9 +28,6 @@ from experiments.report import (
     write_report_page,
 )
 from experiments.run import evaluation_of, folder_of, plan
-from experiments.scores import protocol_hash, scores, write_counts
-from model.evaluate import Counts
-from model.metrics import confusion_matrix
 
 NUM_IMAGES = 30
 

@@ -7,8 +7,8 @@ import keras
 import pytest
 
 from data.pipeline import train_batches
+from evaluation.evaluator import Evaluation
 from experiments import base, protocols, tables
-from experiments.evaluation import Evaluation
 from experiments.runs import flat
 from model.deeplabv3 import deeplabv3
 

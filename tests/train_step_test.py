@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from experiments.runs import build_model
 from experiments.train_step import SGD, TrainState, make_optimizer, make_state, make_train_step
+from model.deeplabv3 import build_model
 from model.layers import KernelDecay, ResizeBilinear, conv_bn
 from model.resnet import BACKBONES
 from tests.train_test import SMALL, small_config

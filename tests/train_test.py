@@ -12,10 +12,11 @@ import tensorflow as tf
 import train
 from data.build import build
 from data.mask_classes import ClassesProposed
+from evaluation.evaluator import Evaluation
 from experiments import base, records
-from experiments.evaluation import Evaluation
 from experiments.exporter import Exporter
-from experiments.runs import build_model, load_weights, read_weights
+from experiments.runs import load_weights, read_weights
+from model.deeplabv3 import build_model
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.voc_submission import FOLDER, check_submission, write_submission
+from evaluation.voc_submission import FOLDER, check_submission, write_submission
 
 SIZES = {"2008_000001": (5, 7), "2008_000002": (9, 3)}
 

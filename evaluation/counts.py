@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.boundary import TRIMAP_WIDTHS, boundary_counts, trimap_confusions
-from model.metrics import confusion_matrix
+from evaluation.boundary import TRIMAP_WIDTHS, boundary_counts, trimap_confusions
+from evaluation.metrics import confusion_matrix
 
 
 class Counts(NamedTuple):

@@ -2,7 +2,7 @@
 
 import itertools
 import pathlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,47 +16,21 @@ from data.files import write_bytes, write_json
 from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
 from data.terminal import track
-from experiments import cityscapes_submission, voc_submission
-from experiments.gallery import chosen, write_gallery
-from experiments.runs import build_model, code_version
-from experiments.scores import protocol_hash, scores, write_counts
-from model.deeplabv3 import corners_of
-from model.evaluate import evaluate
-from model.inference import class_ids, class_probabilities, padding_multiple, predictions
-from model.resnet import BACKBONES
+from evaluation import cityscapes_submission, voc_submission
+from evaluation.counts import evaluate
+from evaluation.gallery import chosen, write_gallery
+from evaluation.prediction import predictions, predictor
+from evaluation.protocol import EVALUATOR_VERSION, code_version, protocol_hash
+from evaluation.results import write_counts
+from evaluation.scores import scores
+from model.deeplabv3 import build_model, corners_of
+from model.inference import padding_multiple
 
-EVALUATOR_VERSION = 2  # One more where the same weights and images would score otherwise.
 SUBMISSIONS = {  # What a test server takes, by data set, and what writes it.
     "voc2012": (".tgz", voc_submission.write_submission),
     "cityscapes": (".zip", cityscapes_submission.write_submission),
 }
 NUM_PICTURED = 6  # Images in the picture, spread over the split.
-
-
-def predictor(
-    model: keras.Model,
-    *,
-    backbone: str,
-    output_stride: int,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> a compiled [B, H, W, 3] uint8 images -> [B, H, W] class ids."""
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
-    def predict(images):
-        probabilities = class_probabilities(
-            model,
-            images,
-            output_stride=output_stride,
-            mean_pixel=BACKBONES[backbone].mean_pixel,
-            scales=scales,
-            flip=flip,
-            corners=corners_of(model),
-        )
-        return class_ids(probabilities)
-
-    return predict
 
 
 class Evaluation:

@@ -8,11 +8,13 @@ from PIL import Image
 
 from data.classes import VOC_CLASS_NAMES, ids_sha256
 from data.pipeline import eval_examples
+from evaluation.counts import Counts
+from evaluation.evaluator import Evaluation
+from evaluation.protocol import as_scales
+from evaluation.results import read_counts, write_counts
+from evaluation.scores import images_said, report
+from evaluation.voc_submission import FOLDER
 from experiments import base
-from experiments.evaluation import Evaluation
-from experiments.scores import as_scales, images_said, read_counts, report, write_counts
-from experiments.voc_submission import FOLDER
-from model.evaluate import Counts
 
 
 def evaluation_at(output_stride, shapes_dir, **inference):

@@ -10,9 +10,9 @@ import numpy as np
 
 from data.classes import IGNORE_LABEL
 from data.pictures import figure_png, inline, inline_ids, inline_png, whole_palette, write_page
-from experiments.scores import images_said
-from model.evaluate import Counts
-from model.metrics import iou_per_class, mean_iou
+from evaluation.counts import Counts
+from evaluation.metrics import iou_per_class, mean_iou
+from evaluation.scores import images_said
 
 SHOWN = 6  # Images of each kind.
 ERROR_COLOURS = whole_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from model.metrics import confusion_matrix
+from evaluation.metrics import confusion_matrix
 
 TRIMAP_WIDTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40)  # Pixels.
 DIAGONAL_SHARE = 0.02  # Of boundary IoU, in its paper.
