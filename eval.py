@@ -27,8 +27,9 @@ from evaluation.evaluator import Evaluation
 from evaluation.protocol import as_scales, inference_of, result_name
 from evaluation.scores import report
 from experiments.imported import as_run
-from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
+from training.checkpoints import load_weights
+from training.run_folder import read_config, read_data
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True

@@ -36,8 +36,8 @@ from evaluation.protocol import as_scales, inference_of
 from experiments import gate
 from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
 from experiments.imported import as_run
-from experiments.runs import read_config, read_data
 from experiments.terminal import run_program
+from training.run_folder import read_config, read_data
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True

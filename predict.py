@@ -32,9 +32,10 @@ from data.pictures import mask_png, whole_palette
 from data.terminal import track
 from evaluation.prediction import in_pieces, margin_of, predictor
 from experiments.imported import as_run
-from experiments.runs import load_weights, read_config, read_data
 from experiments.terminal import run_program
 from model.deeplabv3 import HEADS, build_model
+from training.checkpoints import load_weights
+from training.run_folder import read_config, read_data
 
 RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")

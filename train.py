@@ -39,91 +39,35 @@ from data.terminal import duration
 from evaluation.evaluator import Evaluation
 from evaluation.protocol import inference_of
 from evaluation.scores import report
-from experiments import strategies
-from experiments.records import Records
-from experiments.runs import has_checkpoint, open_run, restore_newest, write_data
-from experiments.strategies import all_workers_have, is_chief, make_strategy
 from experiments.terminal import define_config, run_program
-from experiments.train_step import TrainState, TrainStep, make_state, make_train_step
 from experiments.weights import initialise
-from model.deeplabv3 import PRECISIONS
-from model.pretrained import PARTS
 from model.resnet import BACKBONES
+from training.checkpoints import has_checkpoint, restore_newest
+from training.checks import check_config, warn_of_few_images
+from training.preemption import (
+    INTERRUPTED,
+    PREEMPTED,
+    WORKER_GONE,
+    Preempted,
+    preempt,
+    wait_for_chief,
+)
+from training.recorder import Records
+from training.run_folder import open_run, write_data
+from training.strategy import STRATEGIES, all_workers_have, is_chief, make_strategy
+from training.train_step import TrainState, TrainStep, make_state, make_train_step
 
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/NAME if not given.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
 STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", strategies.NAMES, "Where to compute; auto takes what is there."
+    "strategy", "auto", STRATEGIES, "Where to compute; auto takes what is there."
 )
 TPU = flags.DEFINE_string("tpu", None, "A TPU's name or address; `local` on its own machine.")
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
 )
-
-FEW_IMAGES = 8  # Fewer in a batch are said to harm batch norm; Table 9: 8 cost 1.5 mIoU, 4 cost 13.
-
-# What TensorFlow raises where a collective operation lost one of its members.
-WORKER_GONE = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-)
-
-# Exit codes of a run that was stopped and can go on: the shell's for Ctrl-C and for SIGTERM.
-INTERRUPTED = 130
-PREEMPTED = 143
-SECONDS_FOR_CHIEF = 20  # To save, before another worker leaves too; clusters wait for 30.
-
-
-class Preempted(BaseException):
-    """SIGTERM came, as when a cluster takes a machine back."""
-
-
-def check_config(config: ml_collections.ConfigDict, *, num_replicas: int = 1) -> None:
-    """Raises ValueError for a value that cannot be."""
-    for group, field in (
-        (config, "steps"),
-        (config, "eval_every"),
-        (config.train_data, "batch_size"),
-        (config.train_data, "crop_size"),
-        (config.train_data, "hard_class_factor"),
-    ):
-        if group[field] < 1:
-            raise ValueError(f"{field} is {group[field]}; it must be at least 1.")
-    if not 0 < config.learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {config.learning_rate}; it must be over 0.")
-    if config.train_data.batch_size % num_replicas:
-        raise ValueError(
-            f"A batch of {config.train_data.batch_size} cannot be shared equally by {num_replicas} "
-            "devices; choose another --config.train_data.batch_size."
-        )
-    if config.freeze_batch_norm and not config.init_from.path:
-        raise ValueError(
-            "freeze_batch_norm keeps batch norm as it is, and in random weights it has seen no "
-            "image: name trained ones with --config.init_from.path."
-        )
-    if config.init_from.part not in PARTS:
-        raise ValueError(
-            f"No init_from.part {config.init_from.part!r}; there are {', '.join(PARTS)}."
-        )
-    if config.precision not in PRECISIONS:
-        raise ValueError(f"No precision {config.precision!r}; there are {', '.join(PRECISIONS)}.")
-
-
-def warn_of_few_images(config: ml_collections.ConfigDict) -> None:
-    """Prints a warning where a batch is too small for batch norm, and why it is."""
-    batch_size = config.train_data.batch_size
-    if batch_size < FEW_IMAGES and not config.freeze_batch_norm:
-        print(
-            f"warning: batch norm takes its statistics from the {batch_size} images of a batch (of "
-            "all devices together), which is few: in Table 9 a batch of 4 ends 13 mIoU below one "
-            "of 16. Enlarge --config.train_data.batch_size, or start from trained weights with "
-            "--config.freeze_batch_norm.",
-            flush=True,
-        )
 
 
 def train(
@@ -317,16 +261,6 @@ def main(_) -> None:
             "then give all of them their command again: they go on from the newest checkpoint."
         ) from error
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
-
-
-def preempt(*_):
-    raise Preempted
-
-
-def wait_for_chief(*_):
-    """Takes part in steps until the chief, which is told to stop too, has saved them and left."""
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(PREEMPTED))
-    signal.alarm(SECONDS_FOR_CHIEF)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ from experiments.benchmark_cases import (
 from experiments.cost import useful_multiply_adds
 from experiments.peers import by_torchvision, use_kerass_own_layers
 from experiments.serving import Segmenter, frozen, write_saved_model
-from experiments.train_step import make_state, make_train_step
 from model.deeplabv3 import build_model
 from model.resnet import BACKBONES
+from training.train_step import make_state, make_train_step
 
 RESULT = pathlib.Path(__file__).parent / "results" / "benchmark.json"
 ROUNDS = 5

@@ -48,8 +48,8 @@ from keras import layers
 
 from data.terminal import table, track
 from experiments import base, tables
-from experiments.train_step import make_state, make_train_step
 from model.deeplabv3 import build_model, deeplabv3, without_upsampling
+from training.train_step import make_state, make_train_step
 
 IMAGE_SIZE = 513  # Of the published multiply-adds.
 WARM_UP, STEPS = 2, 20  # Of a calibration; the first ones compile.

@@ -17,11 +17,12 @@ from evaluation.evaluator import Evaluation
 from experiments import gate
 from experiments.model_card import describe, model_card
 from experiments.portable import resize_natively, write_litert, write_onnx
-from experiments.runs import load_weights, read_config
 from experiments.serving import Segmenter, class_ids, frozen, write_saved_model
 from model.deeplabv3 import build_model
 from model.layers import resize_bilinear
 from model.resnet import BACKBONES
+from training.checkpoints import load_weights
+from training.run_folder import read_config
 
 HEADER = ["format", "pixels differ %", "mIoU %", "its mIoU %", "ms", "its ms", "MB"]
 

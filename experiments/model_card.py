@@ -10,9 +10,9 @@ import ml_collections
 
 from evaluation.prediction import margin_of
 from evaluation.protocol import code_version, inference_of, result_name
-from experiments.runs import read_data
 from model.deeplabv3 import HEADS
 from model.resnet import BACKBONES
+from training.run_folder import read_data
 
 HOW_TO_LOAD = {
     "tensorflow": """import tensorflow as tf

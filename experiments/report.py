@@ -39,7 +39,7 @@ from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS, Claim
 from experiments.report_plots import plot
 from experiments.run import Work, evaluation_of, folder_of, is_of, is_there, plan
-from experiments.runs import read_config
+from training.run_folder import read_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

@@ -38,7 +38,7 @@ from data.terminal import duration
 from evaluation.protocol import inference_of, result_name
 from experiments import base, tables
 from experiments.cost import trainings_table
-from experiments.runs import flat, read_config
+from training.run_folder import flat, read_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 SECONDS_BETWEEN_LOOKS = 30  # At a run that another runner has, and whose weights are waited for.

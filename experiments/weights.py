@@ -10,13 +10,14 @@ import ml_collections
 import tensorflow as tf
 
 from data.terminal import table
-from experiments.runs import checkpoints_in, read_config, read_weights
 from model import pretrained
 from model.pretrained import BATCH_NORM, Report, Weights, with_theirs
 from model.pretrained_keras import from_keras
 from model.pretrained_tf1 import from_tf1
 from model.pretrained_torchvision import from_torchvision
 from model.resnet import BACKBONES
+from training.checkpoints import checkpoints_in, read_weights
+from training.run_folder import read_config
 
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
 PYTORCH = (".pth", ".pt")

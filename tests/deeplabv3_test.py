@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.runs import copy_weights, weights_by_name
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
+from training.checkpoints import copy_weights, weights_by_name
 
 
 @pytest.mark.parametrize(

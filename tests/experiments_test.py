@@ -4,10 +4,10 @@ import pytest
 
 from data.build import BUILDERS
 from experiments import base, protocols, table1, table2, table5, table8, table9
-from experiments.runs import flat
 from experiments.weights import IMAGENET
 from model.deeplabv3 import deeplabv3
 from model.resnet import BACKBONES
+from training.run_folder import flat
 
 
 def test_the_base_is_the_protocol_of_section_4():

@@ -19,12 +19,13 @@ from experiments import exporter, gate, serving
 from experiments.base import make_config
 from experiments.exporter import Exporter, check_formats
 from experiments.model_card import describe
-from experiments.runs import checkpoint_manager, open_run, weights_by_name, write_data
 from experiments.serving import MAX_PIXELS, decoded
 from model.deeplabv3 import build_model
 from model.inference import SCALES
 from tests.conftest import ROOT
 from tests.folded_test import with_random_statistics
+from training.checkpoints import checkpoint_manager, weights_by_name
+from training.run_folder import open_run, write_data
 
 INFERENCE = {"output_stride": 16, "scales": (1.0,), "flip": False}
 SIZES = [(1, 1, 1), (1, 3, 7), (1, 500, 375), (1, 513, 513), (4, 40, 90)]

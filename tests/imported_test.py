@@ -16,7 +16,6 @@ from evaluation.prediction import predictor
 from experiments import base, imported
 from experiments.exporter import Exporter
 from experiments.imported import as_run
-from experiments.runs import load_weights, read_config, read_data, read_weights
 from experiments.weights import check_convention, open_weights
 from model.deeplabv3 import build_model
 from model.inference import class_probabilities
@@ -26,6 +25,8 @@ from tests.conftest import ROOT
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
 from tests.train_test import small_config
 from tests.weights_test import keras_network, write_tf1
+from training.checkpoints import load_weights, read_weights
+from training.run_folder import read_config, read_data
 
 
 @pytest.fixture

@@ -10,13 +10,7 @@ import pytest
 import tensorflow as tf
 
 from model import layers
-from model.layers import (
-    AtrousConv2D,
-    BatchNormalization,
-    ResizeBilinear,
-    conv_bn,
-    interpolation,
-)
+from model.layers import AtrousConv2D, BatchNormalization, ResizeBilinear, conv_bn, interpolation
 from tests.conftest import ROOT
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 from data.pipeline import eval_examples
 from evaluation.prediction import predictor
 from evaluation.results import read_counts
-from experiments.runs import load_weights, read_config
 from model.deeplabv3 import build_model
 from tests.conftest import ROOT
+from training.checkpoints import load_weights
+from training.run_folder import read_config
 
 SMALL = [
     "--config.steps=3",

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from data.files import write_text
 from evaluation.protocol import inference_of
 from experiments import base, run, tables
 from experiments.run import Work, evaluation_of, of_shard, parse_shard, plan, run_all, take
-from experiments.runs import write_text
 from tests.conftest import ROOT
 
 # Stands for train.py and eval.py: notes that it ran, and leaves what it was asked for.

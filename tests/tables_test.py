@@ -9,8 +9,8 @@ import pytest
 from data.pipeline import train_batches
 from evaluation.evaluator import Evaluation
 from experiments import base, protocols, tables
-from experiments.runs import flat
 from model.deeplabv3 import deeplabv3
+from training.run_folder import flat
 
 ROWS = tables.find_rows(tables.TABLES)
 RUNS = tables.trainings(ROWS)

@@ -9,11 +9,12 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from experiments.train_step import SGD, TrainState, make_optimizer, make_state, make_train_step
 from model.deeplabv3 import build_model
 from model.layers import KernelDecay, ResizeBilinear, conv_bn
 from model.resnet import BACKBONES
-from tests.train_test import SMALL, small_config
+from tests.train_test import small_config
+from training.optimizer import make_optimizer
+from training.train_step import TrainState, make_state, make_train_step
 
 
 def trained_by(config, **options):
@@ -61,35 +62,6 @@ def test_the_first_loss_is_that_of_a_guess(trained):
     """The logits' small initial weights make 21 classes alike: log 21 = 3.04."""
     loss, *_ = trained[1](*one_batch())
     assert float(loss) == pytest.approx(np.log(21), abs=0.3)
-
-
-def test_the_learning_rate_falls_as_published(trained):
-    """Sec. 4.1: initial x (1 - iter / max_iter)^0.9."""
-    state, train_step = trained
-    for step in range(3):
-        assert state.steps_taken() == step
-        expected = 0.05 * (1 - step / SMALL["steps"]) ** 0.9
-        assert float(state.optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
-        train_step(*one_batch())
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_optimizer_is_kerass(dtype):
-    rng = np.random.default_rng(0)
-    start = rng.normal(size=(3, 5)).astype(dtype)
-    gradients = rng.normal(size=(4, 3, 5)).astype(dtype)
-    weights = []
-    for kind in (keras.optimizers.SGD, SGD):
-        optimizer = kind(
-            keras.optimizers.schedules.PolynomialDecay(0.5, 4, power=0.9), momentum=0.9
-        )
-        weight = keras.Variable(start, dtype=dtype)
-        optimizer.build([weight])
-        for gradient in gradients:
-            optimizer.apply([tf.constant(gradient)], [weight])
-        weights.append(weight.numpy())
-    assert np.abs(weights[0] - start).min() > 0
-    np.testing.assert_allclose(*weights, atol=1e-6)
 
 
 def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):

@@ -13,12 +13,13 @@ import train
 from data.build import build
 from data.mask_classes import ClassesProposed
 from evaluation.evaluator import Evaluation
-from experiments import base, records
+from experiments import base
 from experiments.exporter import Exporter
-from experiments.runs import load_weights, read_weights
 from model.deeplabv3 import build_model
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
+from training import recorder
+from training.checkpoints import load_weights, read_weights
 
 SMALL = {
     "steps": 8,
@@ -68,7 +69,7 @@ def interrupted_after(monkeypatch, steps):
 
 
 def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(shapes_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "STEPS_BETWEEN_LOGS", 2)
+    monkeypatch.setattr(recorder, "STEPS_BETWEEN_LOGS", 2)
     config = small_config()
     train.train(config, tmp_path / "whole", str(shapes_dir))
     for steps in (3, 4):  # Ctrl-C at step 3, and again at 7, after the evaluation at 5.

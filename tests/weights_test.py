@@ -13,12 +13,13 @@ import pytest
 import tensorflow as tf
 
 from experiments import base, weights
-from experiments.runs import open_run, weights_by_name
 from experiments.weights import check_convention, initialise, open_weights
 from model import pretrained
 from model.deeplabv3 import deeplabv3
 from model.pretrained_torchvision import from_torchvision
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
+from training.checkpoints import weights_by_name
+from training.run_folder import open_run
 
 
 def keras_network():

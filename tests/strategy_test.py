@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.strategies import make_strategy
 from tests.conftest import ROOT
 from tests.train_test import log_of
+from training.strategy import make_strategy
 
 STEPS = 20
 # A cascade, since ASPP's dropout draws another mask for each replica.

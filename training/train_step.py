@@ -9,14 +9,12 @@ import ml_collections
 import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
-from experiments.runs import weights_by_name
 from model.deeplabv3 import build_model, without_upsampling
 from model.layers import freeze_batch_norm
 from model.losses import downsample_labels, pixel_cross_entropy
 from model.rematerialise import rematerialised
-
-LR_POWER = 0.9  # Sec. 4.1.
-MOMENTUM = 0.9  # The authors' code.
+from training.checkpoints import weights_by_name
+from training.optimizer import make_optimizer
 
 # Images and labels -> loss, regularisation, gradient norm.
 TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -55,38 +53,6 @@ def make_state(config: ml_collections.ConfigDict) -> TrainState:
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)
     return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
-
-
-class SGD(keras.optimizers.SGD):
-    """Keras's with momentum, by TensorFlow's kernel for it: a third of its passes over memory.
-
-    Without momentum, or with Nesterov's, take Keras's own.
-    """
-
-    def update_step(self, gradient, variable, learning_rate):
-        momentum = self.momentums[self._get_variable_index(variable)]
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=momentum.value.handle,
-            lr=tf.cast(learning_rate, gradient.dtype),
-            grad=gradient,
-            momentum=self.momentum,
-        )
-
-
-def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
-    """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
-
-    In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
-    is left out, and the scale halved.
-    """
-    schedule = keras.optimizers.schedules.PolynomialDecay(
-        config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
-    )
-    sgd = SGD(schedule, momentum=MOMENTUM, name="sgd")
-    if config.precision == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
-    return sgd
 
 
 def make_train_step(

@@ -5,18 +5,18 @@ import os
 
 import tensorflow as tf
 
-NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """A key of NAMES -> that strategy; auto takes what is there.
+    """A key of STRATEGIES -> that strategy; auto takes what is there.
 
     auto: the TPU, if one is named; the machines of TF_CONFIG or of a Slurm job, if there are
     several; all GPUs, if there are several; else one device. To be called before anything else is
     done with TensorFlow. Raises ValueError where it is not to be had.
     """
-    if name not in NAMES:
-        raise ValueError(f"No strategy {name!r}; there are {', '.join(NAMES)}.")
+    if name not in STRATEGIES:
+        raise ValueError(f"No strategy {name!r}; there are {', '.join(STRATEGIES)}.")
     if tpu and name not in ("auto", "tpu"):
         raise ValueError(f"--tpu is for --strategy=tpu, not {name}.")
     if name == "auto":

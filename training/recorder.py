@@ -14,7 +14,7 @@ import tensorflow as tf
 from data.files import write_json, write_text
 from data.terminal import Progress
 from evaluation.evaluator import Evaluation
-from experiments.runs import checkpoint_manager, copy_weights, weights_by_name
+from training.checkpoints import checkpoint_manager, copy_weights, weights_by_name
 
 STEPS_BETWEEN_LOGS = 20
 SECONDS_BETWEEN_CHECKPOINTS = 120
