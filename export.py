@@ -35,8 +35,8 @@ from data.terminal import table
 from evaluation.protocol import as_scales, inference_of
 from experiments import gate
 from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
-from experiments.imported import as_run
 from experiments.terminal import run_program
+from pretrained.import_run import as_run
 from training.run_folder import read_config, read_data
 
 RUN = flags.DEFINE_string(

@@ -40,8 +40,8 @@ from evaluation.evaluator import Evaluation
 from evaluation.protocol import inference_of
 from evaluation.scores import report
 from experiments.terminal import define_config, run_program
-from experiments.weights import initialise
 from model.resnet import BACKBONES
+from pretrained.initialize import initialise
 from training.checkpoints import has_checkpoint, restore_newest
 from training.checks import check_config, warn_of_few_images
 from training.preemption import (

@@ -83,3 +83,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the head first -> a table in Markdown."""
     head, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+
+
+def first_line(error: BaseException) -> str:
+    """An error -> the first line of its text, at most 300 characters; its type if it has none."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

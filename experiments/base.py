@@ -196,7 +196,7 @@ def paper_config() -> ml_collections.ConfigDict:
     config.jit_compile = False  # True: with XLA, on one device; a TPU does anyway.
     config.init_from = dict(
         # ImageNet's from keras.applications (Sec. 4.1), downloaded; or a run's folder, or one of
-        # checkpoints, as RUN/best is; or a file: see experiments/weights.py. "": random weights.
+        # checkpoints, as RUN/best is; or a file: pretrained/open_weights.py. "": random weights.
         path="imagenet",
         part="backbone",  # Or whole, or without_logits.
         strict=True,  # Whether it is an error that something of that part is not there, or differs.

@@ -173,7 +173,7 @@ def test_resize_is_tensorflows_with_aligned_corners(size, new_size):
     "size, new_size", [((3, 4), (9, 7)), ((1, 1), (3, 4)), ((9, 13), (65, 97)), ((9, 7), (3, 4))]
 )
 def test_resize_is_tensorflows_with_half_pixel_corners(size, new_size):
-    """As torchvision's too: tests/pretrained_torchvision_test.py."""
+    """As torchvision's too: tests/torchvision_models_test.py."""
     x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
     resized = ResizeBilinear("half_pixel")(x, np.zeros((2, *new_size, 1), "float32"))
     expected = tf.image.resize(x, new_size, "bilinear", antialias=False)

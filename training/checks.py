@@ -5,7 +5,7 @@ import math
 import ml_collections
 
 from model.deeplabv3 import PRECISIONS
-from model.pretrained import PARTS
+from pretrained.weights import PARTS
 
 FEW_IMAGES = 8  # Fewer in a batch are said to harm batch norm; Table 9: 8 cost 1.5 mIoU, 4 cost 13.
 

@@ -4,9 +4,26 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow as tf
 
-from model.pretrained import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
+from data.terminal import first_line
 from model.resnet import AUTHORS, AUTHORS_BETA, BACKBONES
+from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
+
+
+def checkpoint_reader(file):
+    try:
+        return tf.train.load_checkpoint(str(file))
+    except (IndexError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"it is damaged, or no checkpoint: {first_line(error)}") from error
+
+
+def read_tf1(reader):
+    try:
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (IndexError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"it is damaged: {first_line(error)}") from error
+
 
 # Rates are in no variable. The authors' code: "set multi_grid = [1, 2, 4] when using provided
 # 'resnet_v1_{50,101}_beta' checkpoints"; its commands have the paper's rates of ASPP.

@@ -8,9 +8,9 @@ import pytest
 from keras.applications import resnet as keras_resnet
 
 from model.layers import BATCH_NORM_EPSILON
-from model.pretrained import load
-from model.pretrained_keras import EPSILON, from_keras
 from model.resnet import resnet
+from pretrained.keras_applications import EPSILON, from_keras
+from pretrained.weights import load
 from tests.foreign_networks import random_values
 
 NETWORKS = {50: keras_resnet.ResNet50, 101: keras_resnet.ResNet101}

@@ -13,9 +13,10 @@ from data.classes import VOC_CLASS_NAMES, voc_palette
 from data.features import class_metadata
 from data.files import write_json, write_text
 from experiments import base
-from experiments.weights import describe, is_checkpoint, named_file, open_weights
 from model.deeplabv3 import build_model
-from model.pretrained import Weights, load
+from pretrained.initialize import describe
+from pretrained.open_weights import is_checkpoint, named_file, open_weights
+from pretrained.weights import Weights, load
 from training.checkpoints import checkpoint_manager, weights_by_name
 
 IMPORTED = pathlib.Path("runs/imported")

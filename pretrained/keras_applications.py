@@ -2,11 +2,62 @@
 
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 
+from data.terminal import first_line
 from model.layers import BATCH_NORM_EPSILON
-from model.pretrained import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
 from model.resnet import KERAS
+from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
+
+IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}  # keras.applications'.
+HDF5 = (".h5", ".hdf5")
+
+
+def imagenet(backbone):
+    if backbone not in IMAGENET:
+        raise ValueError(
+            "init_from.path imagenet is keras.applications' weights, for --config.model.backbone="
+            f"{' or '.join(IMAGENET)}, not {backbone}. Name a file, or start from random weights "
+            "with --config.init_from.path="
+        )
+    try:
+        build = getattr(keras.applications, IMAGENET[backbone])
+        network = build(weights="imagenet", include_top=False)
+    except Exception as error:  # Keras raises a bare one where there is no network.
+        raise ConnectionError(
+            f"keras.applications' weights of {backbone} cannot be downloaded: {error}. Name a file "
+            "that you have with --config.init_from.path=FILE.h5, or start from random weights with "
+            "--config.init_from.path="
+        ) from error
+    return from_keras({weight.path: weight.numpy() for weight in network.weights})
+
+
+def read_hdf5(file):
+    """Weights of Keras in HDF5, in its old layout or that of .weights.h5 -> by `layer/weight`."""
+    import h5py
+
+    values = {}
+
+    def take(path, item):
+        if not isinstance(item, h5py.Dataset):
+            return
+        *_, weight = path.split("/")
+        if path.startswith("optimizer/"):
+            values[path] = item[()]
+        elif "name" in item.parent.attrs:  # .weights.h5: numbered, in the order of creation.
+            weights = ("kernel", "bias") if len(item.parent) <= 2 else BATCH_NORM
+            values[f"{item.parent.attrs['name']}/{weights[int(weight) % len(weights)]}"] = item[()]
+        else:
+            values[f"{path.split('/')[0]}/{weight.removesuffix(':0')}"] = item[()]
+
+    try:
+        with h5py.File(file) as opened:
+            opened.get("model_weights", opened).visititems(take)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"it is damaged, or no HDF5 file: {first_line(error)}") from error
+    return values
+
 
 EPSILON = 1.001e-5  # Of batch norm there.
 OF_NO_USE = "(predictions|optimizer)/.*"  # ImageNet's classifier, and what training keeps.

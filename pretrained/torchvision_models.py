@@ -1,11 +1,52 @@
 """Weights of torchvision's ResNets and DeepLabv3 under our names."""
 
+import pickle
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from model.pretrained import UNIT_CONVS, Weights, by_our_names, recognised
+from data.terminal import first_line
 from model.resnet import TORCHVISION
+from pretrained.weights import UNIT_CONVS, Weights, by_our_names, recognised
+
+PYTORCH = (".pth", ".pt")
+STATE = ("model", "state_dict", "model_state_dict")  # Where trainings keep it in a larger dict.
+
+
+def read_pytorch(file):
+    """A .pth -> its tensors by name, without running anything that is in it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError("reading it takes PyTorch: pip install torch") from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # What a damaged pickle makes it raise may be anything.
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
+            raise ValueError(
+                "it holds more than weights, and reading that could run code: not read. Save "
+                "model.state_dict() alone."
+            ) from error
+        # What PyTorch says of a pickle is how to run it all the same.
+        said = "" if isinstance(error, pickle.UnpicklingError) else f": {first_line(error)}"
+        raise ValueError(f"it is damaged, or no file of PyTorch{said}") from error
+    if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
+        state = next((state[key] for key in STATE if isinstance(state.get(key), dict)), state)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in state.items()
+    ):
+        raise ValueError("it is no state_dict, tensors by name. Save model.state_dict() alone.")
+    values = {}
+    for name, tensor in state.items():
+        try:
+            values[name] = tensor.detach().float().numpy()
+        except (TypeError, RuntimeError) as error:  # Sparse, quantized, or without storage.
+            raise ValueError(f"{name} is no dense tensor of numbers.") from error
+    if all(name.startswith("module.") for name in values):  # Of DistributedDataParallel.
+        return {name.removeprefix("module."): value for name, value in values.items()}
+    return values
+
 
 # What their DeepLabv3 is beside its backbone; rates as stated at output_stride 16.
 MODEL = {

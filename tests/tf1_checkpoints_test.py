@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.weights import open_weights
 from model.deeplabv3 import deeplabv3
-from model.pretrained import load
-from model.pretrained_tf1 import from_tf1
 from model.resnet import BACKBONES, resnet
+from pretrained.open_weights import open_weights
+from pretrained.tf1_checkpoints import from_tf1
+from pretrained.weights import load
 from tests.foreign_networks import UNITS, random_values, tf1_shapes
 
 # Of block1 to block4, where the stride is in a block's first 1x1 conv, as He's: strides, rates.

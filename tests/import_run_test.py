@@ -13,18 +13,20 @@ from PIL import Image
 
 import train
 from evaluation.prediction import predictor
-from experiments import base, imported
+from experiments import base
 from experiments.exporter import Exporter
-from experiments.imported import as_run
-from experiments.weights import check_convention, open_weights
 from model.deeplabv3 import build_model
 from model.inference import class_probabilities
-from model.pretrained import load
-from model.pretrained_torchvision import from_torchvision
+from pretrained import import_run
+from pretrained.import_run import as_run
+from pretrained.initialize import check_convention
+from pretrained.open_weights import open_weights
+from pretrained.torchvision_models import from_torchvision
+from pretrained.weights import load
 from tests.conftest import ROOT
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
+from tests.open_weights_test import keras_network, write_tf1
 from tests.train_test import small_config
-from tests.weights_test import keras_network, write_tf1
 from training.checkpoints import load_weights, read_weights
 from training.run_folder import read_config, read_data
 
@@ -137,7 +139,7 @@ def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
         return weights
 
     values = random_values(tf1_shapes("tiny", num_classes=21))
-    monkeypatch.setattr(imported, "open_weights", opened)
+    monkeypatch.setattr(import_run, "open_weights", opened)
     if same:
         run = as_run(checkpoint)
         assert load_weights(build_model(read_config(run)), run) == 0
@@ -153,7 +155,7 @@ def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
 def test_a_model_of_other_classes_is_said_how_to_train_from(tmp_path, monkeypatch, capsys):
     """The command that is proposed takes all of it but its logits."""
     weights = from_torchvision(random_values(torchvision_shapes("tiny", 5)))
-    monkeypatch.setattr(imported, "open_weights", lambda path, backbone: weights)
+    monkeypatch.setattr(import_run, "open_weights", lambda path, backbone: weights)
     (tmp_path / "x.pth").write_bytes(b"x")
     with pytest.raises(ValueError, match="has 5 classes, and only VOC's 21") as error:
         as_run(str(tmp_path / "x.pth"))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from model.deeplabv3 import deeplabv3
-from model.pretrained import load
-from model.pretrained_torchvision import from_torchvision
 from model.resnet import atrous_plan, resnet
-from tests import make_golden_torchvision as golden
+from pretrained.torchvision_models import from_torchvision
+from pretrained.weights import load
+from tests import make_golden_torchvision
 from tests.foreign_networks import UNITS, random_values, torchvision_shapes
 
-GOLDEN = json.loads(golden.FILE.read_text())
+GOLDEN = json.loads(make_golden_torchvision.FILE.read_text())
 
 
 @functools.cache
@@ -39,9 +39,9 @@ def network(depth, output_stride, num_classes):
 
 @functools.cache
 def output_of(name):
-    case = golden.CASES[name]
+    case = make_golden_torchvision.CASES[name]
     model = network(case.depth, case.output_stride, case.num_classes)
-    return np.array(model(golden.image_of(case.size)))
+    return np.array(model(make_golden_torchvision.image_of(case.size)))
 
 
 @functools.cache
@@ -51,10 +51,10 @@ def theirs_now(name):
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"torchvision cannot be asked: {error}")
-    return golden.by_torchvision(golden.CASES[name])
+    return make_golden_torchvision.by_torchvision(make_golden_torchvision.CASES[name])
 
 
-@pytest.mark.parametrize("name", golden.CASES)
+@pytest.mark.parametrize("name", make_golden_torchvision.CASES)
 def test_the_output_is_torchvisions(name, record_property):
     theirs, ours = theirs_now(name), output_of(name)
     assert ours.shape == theirs.shape
@@ -64,9 +64,13 @@ def test_the_output_is_torchvisions(name, record_property):
     assert (ours.argmax(-1) == theirs.argmax(-1)).mean() >= 0.9999
 
 
-@pytest.mark.parametrize("name", golden.CASES)
+@pytest.mark.parametrize("name", make_golden_torchvision.CASES)
 def test_the_output_is_what_torchvision_once_said(name):
-    case, theirs, ours = golden.CASES[name], GOLDEN[name], golden.summary(output_of(name))
+    case, theirs, ours = (
+        make_golden_torchvision.CASES[name],
+        GOLDEN[name],
+        make_golden_torchvision.summary(output_of(name)),
+    )
     assert ours["shape"] == theirs["shape"]
     values = np.subtract(ours["values"], theirs["values"])
     assert np.abs(values).max() < 1e-4 * theirs["deviation"]
@@ -78,9 +82,9 @@ def test_the_output_is_what_torchvision_once_said(name):
         assert len(set(theirs["class_ids"])) > 2
 
 
-@pytest.mark.parametrize("name", golden.CASES)
+@pytest.mark.parametrize("name", make_golden_torchvision.CASES)
 def test_the_golden_file_is_what_torchvision_says(name):
-    theirs = golden.summary(theirs_now(name))
+    theirs = make_golden_torchvision.summary(theirs_now(name))
     assert theirs["shape"] == GOLDEN[name]["shape"]
     values = np.subtract(theirs["values"], GOLDEN[name]["values"])
     assert np.abs(values).max() < 1e-4 * theirs["deviation"]
