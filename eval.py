@@ -26,7 +26,7 @@ from absl import flags
 from evaluation.evaluator import Evaluation
 from evaluation.protocol import as_scales, inference_of, result_name
 from evaluation.scores import report
-from experiments.terminal import run_program
+from experiments.command_line import run_program
 from pretrained.import_run import as_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data

@@ -32,17 +32,18 @@ import ml_collections
 from absl import flags
 
 from data.terminal import table
+from deployment import formats
+from deployment.exporter import HEADER, Exporter, check_replaceable
+from deployment.formats import check_formats
 from evaluation.protocol import as_scales, inference_of
-from experiments import gate
-from experiments.exporter import HEADER, Exporter, check_formats, check_replaceable
-from experiments.terminal import run_program
+from experiments.command_line import run_program
 from pretrained.import_run import as_run
 from training.run_folder import read_config, read_data
 
 RUN = flags.DEFINE_string(
     "run", None, "The run's folder; or others' model, see README.", required=True
 )
-FORMAT = flags.DEFINE_list("format", "saved_model", f"Of {', '.join(gate.FORMATS)}.")
+FORMAT = flags.DEFINE_list("format", "saved_model", f"Of {', '.join(formats.FORMATS)}.")
 OUTPUT = flags.DEFINE_string("output", None, "The folder of one format; RUN/FORMAT if not given.")
 OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
 SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
@@ -83,7 +84,7 @@ def main(_) -> None:
     check_formats(names, fixed_size=size is not None)
     folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in names}
     for name, folder in folders.items():
-        check_replaceable(folder, gate.FORMATS[name])
+        check_replaceable(folder, formats.FORMATS[name])
     exporter = Exporter(
         run,
         inference=inference,

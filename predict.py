@@ -31,7 +31,7 @@ from data.photos import find_photos, overlay, read_photo
 from data.pictures import mask_png, whole_palette
 from data.terminal import track
 from evaluation.prediction import in_pieces, margin_of, predictor
-from experiments.terminal import run_program
+from experiments.command_line import run_program
 from model.deeplabv3 import HEADS, build_model
 from pretrained.import_run import as_run
 from training.checkpoints import load_weights

@@ -39,7 +39,7 @@ from data.terminal import duration
 from evaluation.evaluator import Evaluation
 from evaluation.protocol import inference_of
 from evaluation.scores import report
-from experiments.terminal import define_config, run_program
+from experiments.command_line import define_config, run_program
 from model.resnet import BACKBONES
 from pretrained.initialize import initialise
 from training.checkpoints import has_checkpoint, restore_newest

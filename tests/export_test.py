@@ -14,16 +14,17 @@ import tensorflow as tf
 from PIL import Image
 
 from data.photos import read_photo
+from deployment import exporter, formats, gate, saved_model
+from deployment.exporter import Exporter
+from deployment.formats import check_formats
+from deployment.metadata import describe
+from deployment.saved_model import MAX_PIXELS, decoded
 from evaluation.prediction import predictor
-from experiments import exporter, gate, serving
 from experiments.base import make_config
-from experiments.exporter import Exporter, check_formats
-from experiments.model_card import describe
-from experiments.serving import MAX_PIXELS, decoded
 from model.deeplabv3 import build_model
 from model.inference import SCALES
 from tests.conftest import ROOT
-from tests.folded_test import with_random_statistics
+from tests.fold_batch_norm_test import with_random_statistics
 from training.checkpoints import checkpoint_manager, weights_by_name
 from training.run_folder import open_run, write_data
 
@@ -333,9 +334,9 @@ def test_the_gate_compares_with_the_checkpoint(export, folder):
     figures = gate.compare(ids, [1.0], checkpoint, 2)
     assert figures["differing"] == 0.5
     assert figures["miou"] == {"checkpoint": 0.5, "export": 1.0}
-    assert gate.passes(figures, gate.Format("", "", {}, differing=0.5, miou=0.5))
-    assert not gate.passes(figures, gate.Format("", "", {}, differing=0.49, miou=0.5))
-    assert not gate.passes(figures, gate.Format("", "", {}, differing=0.5, miou=0.49))
+    assert gate.passes(figures, formats.Format("", "", {}, differing=0.5, miou=0.5))
+    assert not gate.passes(figures, formats.Format("", "", {}, differing=0.49, miou=0.5))
+    assert not gate.passes(figures, formats.Format("", "", {}, differing=0.5, miou=0.49))
     with pytest.raises(ValueError, match="gives int64"):
         gate.compare([ids[0].astype(int)], [1.0], checkpoint, 2)
 
@@ -355,7 +356,7 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
     else:
 
         def write_half(segmenter, folder):
-            serving.write_saved_model(segmenter, folder)
+            saved_model.write_saved_model(segmenter, folder)
             file = folder / "saved_model.pb"
             file.write_bytes(file.read_bytes()[: 10**6])
 
@@ -417,11 +418,11 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch):
         check_formats(["saved_model"], fixed_size=True)
 
 
-PORTABLE = [name for name in gate.FORMATS if not name.startswith("saved_model")]
+PORTABLE = [name for name in formats.FORMATS if not name.startswith("saved_model")]
 
 
 def needs(name):
-    for module, package in gate.FORMATS[name].libraries.items():
+    for module, package in formats.FORMATS[name].libraries.items():
         pytest.importorskip(module, reason=f"pip install {package}")
 
 
@@ -431,7 +432,7 @@ def test_other_runtimes_give_the_checkpoints_classes_at_any_size(
 ):
     """The gate has compared them on three photos; here are sizes that photos do not have."""
     needs(name)
-    kind = gate.FORMATS[name]
+    kind = formats.FORMATS[name]
     export.write(name, tmp_path / name)
     images = [images_of(*size)[0] for size in SIZES]
     runtimes = [kind.runtime]
@@ -453,7 +454,7 @@ def test_it_is_the_same_bytes_after_others(name, run, tmp_path):
     export = Exporter(run, inference=INFERENCE, gate_images=0)
     for place in ("one", "two"):
         export.write(name, tmp_path / place)
-    file = gate.FORMATS[name].file
+    file = formats.FORMATS[name].file
     assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -464,7 +465,7 @@ def test_images_may_be_of_one_size(name, run, shapes_dir, tmp_path):
     export = Exporter(run, gate_images=2, **how)
     export.write(name, tmp_path / "fixed")
     assert export.checkpoint.images[0].shape == (65, 97, 3)
-    kind = gate.FORMATS[name]
+    kind = formats.FORMATS[name]
     with pytest.raises(ValueError, match="cannot run what was exported"):
         wrong = [np.zeros((66, 97, 3), np.float32)]
         gate.run_alone(kind.runtime, tmp_path / "fixed" / kind.file, wrong)

@@ -12,9 +12,9 @@ import tensorflow as tf
 from PIL import Image
 
 import train
+from deployment.exporter import Exporter
 from evaluation.prediction import predictor
 from experiments import base
-from experiments.exporter import Exporter
 from model.deeplabv3 import build_model
 from model.inference import class_probabilities
 from pretrained import import_run

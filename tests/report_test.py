@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from benchmark.cases import in_markdown
 from data.classes import VOC_CLASS_NAMES
 from data.files import between_markers, write_json
 from evaluation.counts import Counts
@@ -15,19 +16,10 @@ from evaluation.protocol import protocol_hash
 from evaluation.results import write_counts
 from evaluation.scores import scores
 from experiments import report, tables
-from experiments.benchmark_cases import in_markdown
 from experiments.claims import CLAIMS
-from experiments.report import (
-    MARKERS,
-    cells,
-    claim_line,
-    collect,
-    columns,
-    hours,
-    markdown,
-    write_report_page,
-)
-from experiments.run import evaluation_of, folder_of, plan
+from experiments.collect import SHARED, collect, hours
+from experiments.plan import evaluation_of, folder_of, plan
+from experiments.report import MARKERS, cells, claim_line, columns, markdown, write_report_page
 
 NUM_IMAGES = 30
 
@@ -59,7 +51,7 @@ def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
     counts = counts_of(right, seed)
     name, how = evaluation_of(tables.config_of(name, scale), config)
     protocol = {
-        **{field: "x" for field in report.SHARED},
+        **{field: "x" for field in SHARED},
         **{"dataset": "shapes/1", **how, "scales": list(how["scales"]), **protocol},
     }
     file = folder / name
@@ -173,7 +165,7 @@ def test_one_training_is_under_all_of_its_tables(tmp_path):
 
 
 def test_rows_of_other_images_or_labels_share_no_column(tmp_path):
-    for field in report.SHARED:
+    for field in SHARED:
         if field == "split":
             continue  # That is of the row's inference, and no other is looked at.
         add_run(tmp_path, "table5/mg111", 0.6)

@@ -14,7 +14,8 @@ import pytest
 from data.files import write_text
 from evaluation.protocol import inference_of
 from experiments import base, run, tables
-from experiments.run import Work, evaluation_of, of_shard, parse_shard, plan, run_all, take
+from experiments.plan import Work, evaluation_of, is_of, left, plan
+from experiments.run import of_shard, parse_shard, run_all, take
 from tests.conftest import ROOT
 
 # Stands for train.py and eval.py: notes that it ran, and leaves what it was asked for.
@@ -142,12 +143,12 @@ def test_what_fails_does_not_stop_the_others(root, capsys):
 
 def test_a_folder_of_another_config_is_not_taken_for_done(root):
     done = work(root, "a")
-    assert run_all([done], root / "runs") and not run.left(done)
+    assert run_all([done], root / "runs") and not left(done)
     config = base.get_config("shapes")
     config.seed = 1
-    assert run.left(done._replace(config=config)) == ["eval.json", "eval_val_os8.json"]
+    assert left(done._replace(config=config)) == ["eval.json", "eval_val_os8.json"]
     (done.folder / "config.json").write_text("{")
-    assert run.left(done) == ["eval.json", "eval_val_os8.json"]
+    assert left(done) == ["eval.json", "eval_val_os8.json"]
 
 
 def test_a_file_of_another_step_or_inference_or_a_damaged_one_is_made_again(root):
@@ -157,7 +158,7 @@ def test_a_file_of_another_step_or_inference_or_a_damaged_one_is_made_again(root
     right = file.read_text()
     for wrong in (right.replace("1800", "600"), (done.folder / "eval.json").read_text(), "{", "[]"):
         file.write_text(wrong)
-        assert run.left(done) == ["eval_val_os8.json"]
+        assert left(done) == ["eval_val_os8.json"]
     assert run_all([done], root / "runs") and file.read_text() == right
 
 
@@ -168,16 +169,16 @@ def test_a_run_is_known_wherever_the_folder_of_all_runs_is(tmp_path):
     )
     ours.folder.mkdir(parents=True)
     write_text(ours.folder / "config.json", theirs.config.to_json())
-    assert run.is_of(ours.folder, ours.config, ours.start)
+    assert is_of(ours.folder, ours.config, ours.start)
     theirs.config.init_from.path = str(tmp_path / "b" / "shapes" / "base")
     write_text(ours.folder / "config.json", theirs.config.to_json())
-    assert not run.is_of(ours.folder, ours.config, ours.start)
+    assert not is_of(ours.folder, ours.config, ours.start)
     (begins,) = works_of("table5:mg111", scale="shapes", runs=tmp_path)
     begins.config.init_from.path = "elsewhere"
     begins.folder.mkdir(parents=True)
     write_text(begins.folder / "config.json", begins.config.to_json())
     begins.config.init_from.path = ""
-    assert not run.is_of(begins.folder, begins.config, begins.start)
+    assert not is_of(begins.folder, begins.config, begins.start)
 
 
 def test_a_row_for_more_devices_than_are_here_says_so(root):

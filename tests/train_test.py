@@ -12,9 +12,9 @@ import tensorflow as tf
 import train
 from data.build import build
 from data.mask_classes import ClassesProposed
+from deployment.exporter import Exporter
 from evaluation.evaluator import Evaluation
 from experiments import base
-from experiments.exporter import Exporter
 from model.deeplabv3 import build_model
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours

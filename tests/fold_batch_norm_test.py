@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model.deeplabv3 import corners_of, deeplabv3
-from model.folded import folded
+from model.fold_batch_norm import folded
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 65, 49, 3)).astype("float32")
 PLANS = {

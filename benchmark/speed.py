@@ -1,8 +1,8 @@
 """Seconds and peak memory of a training step, or of inference, beside those of others.
 
-    python -m experiments.benchmark all         # README's tables: half an hour, 24 GB
-    python -m experiments.benchmark training --backbone=resnet50 --output_stride=8 --crop_size=321
-    python -m experiments.benchmark inference --contenders="checkpoint;six scales"
+    python -m benchmark.speed all         # README's tables: half an hour, 24 GB
+    python -m benchmark.speed training --backbone=resnet50 --output_stride=8 --crop_size=321
+    python -m benchmark.speed inference --contenders="checkpoint;six scales"
 
 Every contender is a process of its own, with as many threads as there are cores; they take turns,
 and medians are compared, so that what else the machine does falls on all of them. The first one is
@@ -18,11 +18,16 @@ does. Networks are not trained, but their batch norms have statistics as if they
 would be left out of an export.
 """
 
+import os
+
+# Before TensorFlow is imported; train.py says why.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 import argparse
 import importlib.util
 import itertools
 import multiprocessing
-import os
 import pathlib
 import platform
 import re
@@ -34,21 +39,13 @@ import tempfile
 import time
 from collections.abc import Callable
 
-# Before TensorFlow is imported; train.py says why.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from data.files import write_json
-from data.terminal import table, track
-from evaluation.prediction import predictor
-from evaluation.protocol import code_version
-from experiments.base import get_config
-from experiments.benchmark_cases import (
+from benchmark.baselines import by_torchvision, use_kerass_own_layers
+from benchmark.cases import (
     CASES,
     CEILING,
     COMPILED,
@@ -59,14 +56,19 @@ from experiments.benchmark_cases import (
     goal_rows,
     rows,
 )
+from data.files import write_json
+from data.terminal import table, track
+from deployment.inference_graph import frozen
+from deployment.saved_model import Segmenter, write_saved_model
+from evaluation.prediction import predictor
+from evaluation.protocol import code_version
+from experiments.base import get_config
 from experiments.cost import useful_multiply_adds
-from experiments.peers import by_torchvision, use_kerass_own_layers
-from experiments.serving import Segmenter, frozen, write_saved_model
 from model.deeplabv3 import build_model
 from model.resnet import BACKBONES
 from training.train_step import make_state, make_train_step
 
-RESULT = pathlib.Path(__file__).parent / "results" / "benchmark.json"
+RESULT = pathlib.Path(__file__).parent / "results.json"
 ROUNDS = 5
 STEPS = 2  # In each round.
 CEILING_SIZE, CEILING_CHANNELS, CEILING_TIMES = 65, 512, 3
@@ -198,7 +200,7 @@ def measure(names: list[str], case: Case) -> dict[str, dict[str, float]]:
     """Contenders -> medians of their seconds, their peak memory in MB, and useful GFLOP/s."""
     processes, seconds = {}, {name: [] for name in names}
     sizes = [f"--{field}={value}" for field, value in case._asdict().items() if field != "what"]
-    command = [sys.executable, "-m", "experiments.benchmark", case.what, *sizes]
+    command = [sys.executable, "-m", "benchmark.speed", case.what, *sizes]
     try:
         for name in track(names, "ready", len(names)):  # One compiles after another.
             processes[name] = process = subprocess.Popen(
@@ -285,7 +287,7 @@ def run(cases: list[Case], asked: str | None, output: pathlib.Path | None) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmark",
+        prog="python -m benchmark.speed",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

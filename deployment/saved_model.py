@@ -1,68 +1,18 @@
-"""What is exported: a network without training's parts, its weights constants, images at both ends.
-
-The SavedModel is here, with its signatures; experiments/portable.py has the other formats.
-"""
+"""The network as a SavedModel: its signatures, and JPEG and PNG files as input."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from data.files import write_bytes
-from model.deeplabv3 import corners_of
-from model.folded import folded
-from model.inference import class_probabilities
-from model.layers import resize_bilinear
+from deployment.inference_graph import class_ids
 
 # Of all images of a request, which is decoded only if its headers claim no more; ours. ResNet-101
 # takes some 10 GB for as many at output_stride 8.
 MAX_PIXELS = 2**24
 PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-def frozen(
-    model: keras.Model,
-    *,
-    output_stride: int,
-    mean_pixel: tuple[float, float, float],
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    resize: Callable[..., tf.Tensor] = resize_bilinear,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> the function of class_probabilities, to be traced.
-
-    [B, H, W, 3] uint8 images -> [B, H, W, C] float32. Its weights become constants of the trace,
-    in the precision that their layers compute in.
-    """
-    model = folded(model)
-    values = [
-        (weight, weight.numpy().astype(layer.compute_dtype))
-        for layer in model.layers
-        for weight in layer.weights
-    ]
-
-    def probabilities(images):
-        constants = [(weight, tf.constant(value)) for weight, value in values]
-        with keras.StatelessScope(state_mapping=constants):
-            return class_probabilities(
-                model,
-                images,
-                output_stride=output_stride,
-                mean_pixel=mean_pixel,
-                scales=scales,
-                flip=flip,
-                corners=corners_of(model),
-                resize=resize,
-            )
-
-    return probabilities
-
-
-def class_ids(probabilities: tf.Tensor) -> tf.Tensor:
-    """model.inference.class_ids in operations that every runtime has; Keras's look at -0 too."""
-    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
 
 
 class Segmenter(tf.Module):

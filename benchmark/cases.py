@@ -173,7 +173,7 @@ def in_markdown(result: Mapping[str, Any]) -> str:
     parts = [
         f"{result['cores']} cores ({result['cpu']}), commit {result['commit']}, medians of "
         f"{result['rounds']} rounds in turn, {result['minutes']:.0f} minutes in all "
-        "([json](experiments/results/benchmark.json)):",
+        "([json](benchmark/results.json)):",
         markdown_table(goal_rows({case: each["measured"] for case, each in cases})),
     ]
     for case, each in cases:

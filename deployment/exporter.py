@@ -1,10 +1,8 @@
 """A run -> a folder for use elsewhere: an artefact, data.json, model_card.md and gate.json."""
 
-import importlib.util
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,11 +11,14 @@ import numpy as np
 from data.build import open_dataset
 from data.files import write_json, write_text
 from data.pipeline import eval_examples
+from deployment import formats, gate
+from deployment.inference_graph import class_ids, frozen
+from deployment.litert import resize_natively, write_litert
+from deployment.metadata import describe
+from deployment.model_card import model_card
+from deployment.onnx_graph import write_onnx
+from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.evaluator import Evaluation
-from experiments import gate
-from experiments.model_card import describe, model_card
-from experiments.portable import resize_natively, write_litert, write_onnx
-from experiments.serving import Segmenter, class_ids, frozen, write_saved_model
 from model.deeplabv3 import build_model
 from model.layers import resize_bilinear
 from model.resnet import BACKBONES
@@ -89,7 +90,7 @@ class Exporter:
 
         Raises ValueError, and leaves the folder as it was, where the gate does not open.
         """
-        kind = gate.FORMATS[name]
+        kind = formats.FORMATS[name]
         check_replaceable(folder, kind)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}_") as beside:
@@ -132,7 +133,7 @@ class Exporter:
             return
         folder.mkdir()
         write_json(folder / "data.json", self.data)
-        file = folder / gate.FORMATS[name].file
+        file = folder / formats.FORMATS[name].file
 
         def segment(images):
             return class_ids(probabilities(images))
@@ -145,7 +146,7 @@ class Exporter:
             write_litert(segment, file, size=self.size, precision=precision, calibration=images)
 
     def _pass(self, name, artefact):
-        kind = gate.FORMATS[name]
+        kind = formats.FORMATS[name]
         ids, seconds = gate.run_alone(kind.runtime, artefact, self.checkpoint.images)
         figures = gate.compare(ids, seconds, self.checkpoint, self.data["num_classes"])
         figures["limits"] = {"differing": kind.differing, "miou": kind.miou}
@@ -174,7 +175,7 @@ def row(name: str, figures: dict[str, Any]) -> list[str]:
     return [name, *cells, size]
 
 
-def check_replaceable(folder: pathlib.Path, kind: gate.Format) -> None:
+def check_replaceable(folder: pathlib.Path, kind: formats.Format) -> None:
     """Raises ValueError where a folder is there that is no export of this kind."""
     data = "assets/data.json" if kind.runtime == "tensorflow" else "data.json"
     artefact = kind.file or "saved_model.pb"
@@ -183,18 +184,3 @@ def check_replaceable(folder: pathlib.Path, kind: gate.Format) -> None:
             f"{folder} is there and is no export with {artefact} and {data}; choose another "
             "--output."
         )
-
-
-def check_formats(names: Sequence[str], *, fixed_size: bool) -> None:
-    """Raises ValueError for an unknown format, a missing library, or a size where none goes."""
-    for name in names:
-        if name not in gate.FORMATS:
-            raise ValueError(f"No format {name!r}; there are {', '.join(gate.FORMATS)}.")
-        libraries = gate.FORMATS[name].libraries
-        missing = [libraries[m] for m in libraries if importlib.util.find_spec(m) is None]
-        if missing:
-            raise ValueError(
-                f"{name} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
-            )
-        if fixed_size and name.startswith("saved_model"):
-            raise ValueError(f"{name} takes images of any size: no --size.")

@@ -12,33 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.classes import IGNORE_LABEL
+from deployment.formats import Format
 from evaluation.metrics import confusion_matrix, mean_iou
 
 RUNNER = pathlib.Path(__file__).with_name("run_artefact.py")
 NUM_CALIBRATION = 32  # Images for int8; ours. More change little.
-
-
-class Format(NamedTuple):
-    """A kind of artefact: what runs it, and how far it may be from the checkpoint."""
-
-    file: str  # In the export's folder; "" is the folder.
-    runtime: str  # A key of RUNTIMES in run_artefact.py.
-    libraries: dict[str, str]  # Beside requirements.txt: what is imported -> what pip installs.
-    differing: float = 1.0  # The share of pixels that may get another class.
-    miou: float = 1.0  # By how much mIoU may differ, a fraction.
-
-
-LITERT = {"ai_edge_litert": "ai-edge-litert"}
-ONNX = {"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}
-FORMATS = {
-    "saved_model": Format("", "tensorflow", {}, differing=1e-4),
-    # bfloat16 has 8 bits where float16 has 11, hence ours.
-    "saved_model_bfloat16": Format("", "tensorflow", {}, differing=1e-2, miou=1e-2),
-    "litert_float32": Format("model.tflite", "litert", LITERT, differing=1e-4),
-    "litert_float16": Format("model.tflite", "litert", LITERT, differing=1e-3),
-    "litert_int8": Format("model.tflite", "litert", LITERT, miou=1e-2),
-    "onnx": Format("model.onnx", "onnxruntime", ONNX, differing=1e-4),
-}
 
 
 class Samples(NamedTuple):

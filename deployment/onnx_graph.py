@@ -1,64 +1,17 @@
-"""The formats of other runtimes: LiteRT (TFLite) and ONNX.
-
-LiteRT: TensorFlow's own converter, the one that takes a TensorFlow function with sides known only
-at run time; ai-edge-litert, where the interpreter is kept now, runs what it writes. ONNX: tf2onnx,
-whose 1.17 works with numpy 2.4 and TensorFlow 2.21. Keras's model.export(format="onnx") calls it
-too, but takes a Keras model, which has neither padding nor argmax.
-"""
+"""The network as an ONNX graph."""
 
 import hashlib
 import pathlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from data.files import write_bytes
+from deployment.inference_graph import images_spec
 
 OPSET = 18  # Of ONNX; read by onnxruntime from 1.14 on, of 2023.
-RESIZE = {"aligned": {"align_corners": True}, "half_pixel": {"half_pixel_centers": True}}
-
-
-def resize_natively(x: tf.Tensor, size: tuple, *, corners: str) -> tf.Tensor:
-    """resize_bilinear by the one operation that LiteRT has for it, in integers too."""
-    return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), **RESIZE[corners])
-
-
-def images_spec(size: tuple[int, int] | None) -> tf.TensorSpec:
-    """[H, W] of a batch of one, or None for any size and batch -> the input of an artefact."""
-    shape = (None, None, None, 3) if size is None else (1, *size, 3)
-    return tf.TensorSpec(shape, tf.uint8, name="images")
-
-
-def write_litert(
-    segment: Callable[[tf.Tensor], tf.Tensor],
-    file: pathlib.Path,
-    *,
-    size: tuple[int, int] | None,
-    precision: str,
-    calibration: Iterable[np.ndarray] = (),
-) -> None:
-    """[B, H, W, 3] uint8 -> [B, H, W] uint8, to be traced with constants -> a .tflite.
-
-    precision: float32; float16, which halves the file; or int8, where calibration's images of
-    [H, W, 3] say which range each activation has.
-    """
-
-    @tf.function(input_signature=[images_spec(size)])
-    def named(images):
-        return {"class_ids": segment(images)}
-
-    function = named.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
-    write_bytes(file, converter.convert())
 
 
 def write_onnx(

@@ -1,6 +1,6 @@
 """Segments images with an exported artefact, in a process that knows nothing of this project.
 
-    python -I experiments/run_artefact.py RUNTIME ARTEFACT IMAGES.npz OUT.npz
+    python -I deployment/runtimes.py RUNTIME ARTEFACT IMAGES.npz OUT.npz
 
 RUNTIME: a key of RUNTIMES. IMAGES: arrays [H, W, 3] uint8 by name. OUT: [H, W] class ids under the
 same names, and seconds [number of images] under the name "seconds": of the second time that each

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import benchmark
-from experiments.benchmark_cases import (
+from benchmark import speed
+from benchmark.baselines import torchvision_network
+from benchmark.cases import (
     CASES,
     CEILING,
     CONTENDERS,
@@ -18,7 +19,6 @@ from experiments.benchmark_cases import (
     in_markdown,
     rows,
 )
-from experiments.peers import torchvision_network
 from model.inference import SCALES
 
 TINY = Case("inference", "resnet_tiny", output_stride=16, crop_size=33, batch_size=2)
@@ -27,13 +27,13 @@ TINY_TRAINING = TINY._replace(what="training")
 
 @pytest.mark.parametrize("contender", ["SavedModel", "checkpoint"])
 def test_inference_gives_class_ids(contender):
-    ids = benchmark.what_computes(contender, TINY)()
+    ids = speed.what_computes(contender, TINY)()
     assert ids.shape == (2, 33, 33) and ids.dtype == np.uint8
 
 
 def test_a_step_gives_a_loss():
-    assert np.isfinite(benchmark.what_computes("float32", TINY_TRAINING)())
-    assert np.isfinite(benchmark.ceiling()())
+    assert np.isfinite(speed.what_computes("float32", TINY_TRAINING)())
+    assert np.isfinite(speed.ceiling()())
 
 
 def test_results_are_beside_the_first_and_the_ceiling():
@@ -49,10 +49,10 @@ def test_results_are_beside_the_first_and_the_ceiling():
 
 
 def test_operations_are_of_the_work_that_is_done():
-    one, six = (benchmark.operations(name, TINY) for name in ("checkpoint", "six scales"))
+    one, six = (speed.operations(name, TINY) for name in ("checkpoint", "six scales"))
     assert six / one == pytest.approx(sum(scale**2 for scale in SCALES), rel=0.3)
-    assert benchmark.operations("six scales and flip", TINY) == 2 * six
-    assert benchmark.operations("float32", TINY_TRAINING) == 3 * one
+    assert speed.operations("six scales and flip", TINY) == 2 * six
+    assert speed.operations("float32", TINY_TRAINING) == 3 * one
 
 
 def test_goals_are_of_the_contenders_that_they_name():
@@ -80,19 +80,19 @@ def test_goals_are_of_the_contenders_that_they_name():
 
 
 def test_contenders_are_chosen_by_name(monkeypatch):
-    assert benchmark.chosen(TRAINING, "float32;rematerialise") == ["float32", "rematerialise"]
+    assert speed.chosen(TRAINING, "float32;rematerialise") == ["float32", "rematerialise"]
     with pytest.raises(ValueError, match="No contender 'float64'; there are float32; "):
-        benchmark.chosen(TRAINING, "float64")
+        speed.chosen(TRAINING, "float64")
     with pytest.raises(ValueError, match="'float32' is named twice"):
-        benchmark.chosen(TRAINING, "float32;float32")
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
-    assert "jit_compile" in benchmark.chosen(TINY_TRAINING, None)
-    assert benchmark.chosen(TRAINING_16, None) == ["float32", "mixed_bfloat16"]
+        speed.chosen(TRAINING, "float32;float32")
+    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: None)
+    assert "jit_compile" in speed.chosen(TINY_TRAINING, None)
+    assert speed.chosen(TRAINING_16, None) == ["float32", "mixed_bfloat16"]
 
 
 def test_a_case_is_measured_and_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    benchmark.run([TINY_TRAINING], "float32", tmp_path / "result.json")
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    speed.run([TINY_TRAINING], "float32", tmp_path / "result.json")
     result = json.loads((tmp_path / "result.json").read_text())
     measured = result["cases"][0]["measured"]
     assert measured.keys() == {"float32", CEILING} and measured["float32"]["peak_mb"] > 100
@@ -111,7 +111,7 @@ def test_torchvisions_network_is_as_deep_and_dense():
         pytest.skip(f"torchvision cannot be asked: {error}")
     for output_stride, side in ((8, 9), (16, 5)):
         case = TINY._replace(backbone="resnet50", output_stride=output_stride)
-        config = benchmark.config_of("torchvision", case)
+        config = speed.config_of("torchvision", case)
         network = torchvision_network(config).eval()
         with torch.no_grad():
             assert network.backbone(torch.zeros(1, 3, 65, 65))["out"].shape[2:] == (side, side)
