@@ -1,9 +1,16 @@
 """Text for a terminal: progress with the time left, aligned tables, tables in Markdown."""
 
+import argparse
+import contextlib
+import logging
+import math
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
+
+import tensorflow as tf
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
@@ -88,3 +95,45 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def first_line(error: BaseException) -> str:
     """An error -> the first line of its text, at most 300 characters; its type if it has none."""
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def percent(value: float | None) -> str:
+    """A fraction -> `72.24`, its percent; `-` for None and NaN."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
+
+
+def signed_percent(value: float | None) -> str:
+    """A difference of fractions -> `+0.31`, its percent with the sign; `-` for None and NaN."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:+.2f}"
+
+
+def interval_text(interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    """Two bounds, as fractions -> `69.89 to 73.70`, in percent; `-` for None and NaN."""
+    if interval is None or any(map(math.isnan, interval)):
+        return "-"
+    return " to ".join(map(signed_percent if signed else percent, interval))
+
+
+def make_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A module and its docstring -> the parser of `python -m MODULE`, whose --help shows it."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+@contextlib.contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """An error that the user can fix -> one line on stderr and exit code 1, not a traceback.
+
+    Ctrl-C exits with 130. The traceback goes to absl's log, at the level of --verbosity=1.
+    """
+    try:
+        yield
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        logging.getLogger("absl").debug(traceback.format_exc())
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)

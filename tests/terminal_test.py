@@ -5,7 +5,16 @@ import sys
 import pytest
 
 from data import terminal
-from data.terminal import Progress, duration, table, track
+from data.terminal import (
+    Progress,
+    duration,
+    errors_in_a_line,
+    interval_text,
+    percent,
+    signed_percent,
+    table,
+    track,
+)
 
 
 @pytest.fixture
@@ -55,3 +64,25 @@ def test_tables_are_aligned():
         "a          1.00",
         "long one  55.00",
     ]
+
+
+def test_fractions_are_printed_in_percent():
+    assert [percent(x) for x in (0.7224, None, float("nan"))] == ["72.24", "-", "-"]
+    assert [signed_percent(x) for x in (0.0031, -0.5, None)] == ["+0.31", "-50.00", "-"]
+    assert interval_text([0.69, 0.737]) == "69.00 to 73.70"
+    assert interval_text([-0.0031, 0.012], signed=True) == "-0.31 to +1.20"
+    assert interval_text(None) == interval_text([float("nan"), 1.0]) == "-"
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
+def test_what_a_user_can_fix_is_one_line(error):
+    with pytest.raises(SystemExit, match="^error: no such row$"), errors_in_a_line():
+        raise error("no such row")
+
+
+def test_an_interrupt_and_a_bug_are_told_apart(capsys):
+    with pytest.raises(SystemExit) as stopped, errors_in_a_line():
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130 and capsys.readouterr().err == "\nStopped.\n"
+    with pytest.raises(ZeroDivisionError), errors_in_a_line():
+        raise ZeroDivisionError
