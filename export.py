@@ -1,20 +1,20 @@
-r"""Writes a run in formats for use elsewhere, once each is seen to do what the run does.
+r"""Exports a run to other formats, and checks that each reproduces the run's predictions.
 
     python export.py --run=runs/shapes/base
     python export.py --run=runs/base --output_stride=8 --scales=0.75,1,1.25 --flip
     python export.py --run=runs/base --format=saved_model_bfloat16,litert_int8,onnx
     python export.py --run=runs/base --format=litert_float16 --size=513,513
 
-Formats: saved_model, saved_model_bfloat16, litert_float32, litert_float16, litert_int8, onnx; each
-becomes RUN/FORMAT, with data.json, model_card.md and gate.json. uint8 images go in, class ids come
-out; it needs its own runtime alone, none of this project:
+Formats: saved_model, saved_model_bfloat16, litert_float32, litert_float16, litert_int8, onnx. Each
+is written to RUN/FORMAT, with data.json, model_card.md and gate.json. It takes uint8 images,
+returns class ids, and needs its own runtime only, nothing of this project:
 
     segment = tf.saved_model.load("runs/shapes/base/saved_model")
     class_ids = segment(images)  # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
 
-The gate runs each, in a process of its own, on images of the run's evaluation and compares with the
-checkpoint. Where more differs than the format may, or it does not run, nothing of it is left, and
-the exit code is 1.
+The parity gate runs each format in a process of its own on images of the run's evaluation, and
+compares with the checkpoint. Where more differs than the format's tolerance, or it does not run,
+nothing of it is written, and the exit code is 1.
 """
 
 import os
@@ -26,71 +26,58 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pathlib
 import signal
 import sys
-from typing import Any
 
-import ml_collections
 from absl import flags
 
 from data.terminal import table
-from deployment import formats
 from deployment.exporter import HEADER, Exporter, check_replaceable
-from deployment.formats import check_formats
-from evaluation.protocol import as_scales, inference_of
-from experiments.command_line import run_program
-from pretrained.import_run import as_run
+from deployment.formats import FORMATS, check_formats
+from experiments import base
+from experiments.command_line import define_inference_flags, inference_from_flags, run_program
+from pretrained.import_run import import_run
 from training.run_folder import read_config, read_data
 
-RUN = flags.DEFINE_string(
-    "run", None, "The run's folder; or others' model, see README.", required=True
+INFERENCE = define_inference_flags()
+FORMAT = flags.DEFINE_list("format", "saved_model", f"One or more of {', '.join(FORMATS)}.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder of a single format. Default: RUN/FORMAT.")
+SIZE = flags.DEFINE_list(
+    "size", None, "Fixed input size H,W (LiteRT and ONNX only; faster). Default: any size."
 )
-FORMAT = flags.DEFINE_list("format", "saved_model", f"Of {', '.join(formats.FORMATS)}.")
-OUTPUT = flags.DEFINE_string("output", None, "The folder of one format; RUN/FORMAT if not given.")
-OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own for eval if not given.")
-SCALES = flags.DEFINE_list("scales", None, "Of the image, 0.5,1,1.5 say; the run's if not given.")
-FLIP = flags.DEFINE_bool("flip", None, "Whether mirrored too; as the run if not given.")
-SIZE = flags.DEFINE_list("size", None, "H,W of all images, in LiteRT and ONNX: faster. Or any.")
-GATE_IMAGES = flags.DEFINE_integer("gate_images", 16, "0: no gate, for who lacks the data set.", 0)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
+GATE_IMAGES = flags.DEFINE_integer(
+    "gate_images", 16, "Images in the parity check; 0 skips it (e.g. without the data set).", 0
+)
 
 
-def asked_size() -> tuple[int, int] | None:
-    """--size as (H, W), None where it is not given. Raises ValueError where it is no size."""
+def size_from_flag() -> tuple[int, int] | None:
+    """--size as (H, W), None where it is not given. Raises ValueError where it is not a size."""
     if SIZE.value is None:
         return None
     if len(SIZE.value) != 2 or not all(side.isdecimal() and int(side) for side in SIZE.value):
-        raise ValueError(f"--size={','.join(SIZE.value)} is no H,W in pixels, as in 513,513.")
+        raise ValueError(
+            f"--size must be H,W in pixels, such as 513,513; got {','.join(SIZE.value)}."
+        )
     return int(SIZE.value[0]), int(SIZE.value[1])
 
 
-def asked_inference(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The run's own inference, but for what the flags say. Raises ValueError for no scales."""
-    own = inference_of(config)
-    asked = {
-        "output_stride": OUTPUT_STRIDE.value,
-        "scales": None if SCALES.value is None else as_scales(SCALES.value),
-        "flip": FLIP.value,
-    }
-    return {name: own[name] if value is None else value for name, value in asked.items()}
-
-
 def main(_) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what is half written goes.
-    run = as_run(RUN.value)
-    inference, size = asked_inference(read_config(run)), asked_size()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Temporary files are deleted then.
+    run = import_run(INFERENCE.run.value, base.as_data(base.get_config()))
+    inference = inference_from_flags(INFERENCE, dict(read_config(run).eval))
+    size = size_from_flag()
     read_data(run)
     names = list(dict.fromkeys(FORMAT.value))  # Each once.
     if not names or (OUTPUT.value and len(names) > 1):
-        raise ValueError("Name a --format; with --output one alone.")
+        raise ValueError("Name a --format; --output takes a single one.")
     check_formats(names, fixed_size=size is not None)
     folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in names}
     for name, folder in folders.items():
-        check_replaceable(folder, formats.FORMATS[name])
+        check_replaceable(folder, FORMATS[name])
     exporter = Exporter(
         run,
         inference=inference,
         size=size,
         gate_images=GATE_IMAGES.value,
-        data_dir=DATA_DIR.value,
+        data_dir=INFERENCE.data_dir.value,
     )
     rows, failed = [], []
     for name, folder in folders.items():

@@ -4,11 +4,12 @@ r"""Segments photos: a mask and an overlay with a legend for each.
     python predict.py --saved_model=runs/shapes/base/saved_model photo.jpg
     python predict.py --run=runs/base --output_stride=8 --flip photo.jpg
 
-It writes PHOTO_mask.png (class ids, with the classes' colours as its palette) and PHOTO_overlay.jpg
-into --output. A photo that cannot be read is named and passed over, and the exit code is 1 then.
-Photos over 8 megapixels are predicted in pieces, whose margins hold what a pixel of theirs sees, up
-to 1024 pixels away (a cascade of seven blocks sees further); the image-level features see the piece
-in place of the whole photo. ResNet-101 takes 5 GB of memory at most, twice that with --flip.
+It writes PHOTO_mask.png (class ids, with the classes' colors as its palette) and PHOTO_overlay.jpg
+into --output. A photo that cannot be read is named and skipped, and the exit code is 1 then. Photos
+over 8 megapixels are predicted in pieces. Their margins hold the pixels that a prediction depends
+on, up to 1024 pixels away (a cascade of seven blocks looks further); image-level features are those
+of the piece in place of the whole photo. ResNet-101 takes at most 5 GB of memory, twice that with
+--flip.
 """
 
 import os
@@ -22,7 +23,9 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import flags
 
@@ -30,22 +33,39 @@ from data.files import write_bytes
 from data.photos import find_photos, overlay, read_photo
 from data.pictures import mask_png, whole_palette
 from data.terminal import track
-from evaluation.prediction import in_pieces, margin_of, predictor
+from evaluation.prediction import in_pieces, prediction_margin, predictor
+from experiments import base
 from experiments.command_line import run_program
-from model.deeplabv3 import HEADS, build_model
-from pretrained.import_run import as_run
+from model.deeplabv3 import HEADS, deeplabv3
+from pretrained.import_run import import_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data
 
-RUN = flags.DEFINE_string("run", None, "A run's folder; or others' model, see README.")
-SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Or a SavedModel, as export.py wrote it.")
-OUTPUT = flags.DEFINE_string("output", "predictions", "The folder that is written to.")
-OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "The run's own if not given.")
-FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored too, which takes twice the time.")
+RUN = flags.DEFINE_string(
+    "run", None, "Run folder, or a third-party checkpoint (docs/pretrained.md)."
+)
+SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", None, "A SavedModel by export.py, in place of --run."
+)
+OUTPUT = flags.DEFINE_string("output", "predictions", "Folder for the results.")
+OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "Default: the run's setting.")
+FLIP = flags.DEFINE_bool(
+    "flip", False, "Average predictions over the photo and its horizontal flip; twice the time."
+)
 
 
-def from_run(run: pathlib.Path) -> tuple[Callable, dict, dict]:
-    """A run -> images to class ids, what data.json says of the classes, and how to cut pieces."""
+class Segmenter(NamedTuple):
+    """What predicts, and what is known of its classes."""
+
+    predict: Callable[[np.ndarray], np.ndarray]  # [B, H, W, 3] uint8 -> [B, H, W] class ids.
+    class_names: list[str]
+    palette: list[list[int]]
+    margin: int  # How far from a pixel its prediction looks.
+    corners: str  # "aligned" or "half_pixel", as model.deeplabv3.HEADS has it.
+
+
+def from_run(run: pathlib.Path) -> Segmenter:
+    """A run's folder -> its newest weights as a Segmenter."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -56,31 +76,38 @@ def from_run(run: pathlib.Path) -> tuple[Callable, dict, dict]:
             f"{run} predicts {config.model.num_classes} classes, and its data.json names "
             f"{len(data['class_names'])}."
         )
-    model = build_model(config, output_stride=output_stride)
+    arguments = {**config.model, "output_stride": output_stride}
+    model = deeplabv3(**arguments)
     load_weights(model, run)
-    backbone = config.model.backbone
-    predict = predictor(model, backbone=backbone, output_stride=output_stride, flip=FLIP.value)
-    pieces = {"margin": margin_of(config, output_stride), "corners": HEADS[config.model.head]}
-    return predict, data, pieces
+    return Segmenter(
+        predictor(
+            model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
+        ),
+        data["class_names"],
+        data["palette"],
+        prediction_margin(**arguments),
+        HEADS[config.model.head],
+    )
 
 
-def from_saved_model(folder: pathlib.Path) -> tuple[Callable, dict, dict]:
-    """A SavedModel of export.py -> the same. Raises ValueError for another one."""
+def from_saved_model(folder: pathlib.Path) -> Segmenter:
+    """A SavedModel by export.py -> a Segmenter. Raises ValueError for another SavedModel."""
     if OUTPUT_STRIDE.value is not None or FLIP.value:
-        raise ValueError("A SavedModel predicts as it was exported: no --output_stride, no --flip.")
+        raise ValueError(
+            "A SavedModel predicts as it was exported: leave --output_stride and --flip out."
+        )
     if not (folder / "saved_model.pb").exists():
-        raise FileNotFoundError(f"{folder} is no SavedModel; export.py writes one.")
+        raise FileNotFoundError(f"{folder} is not a SavedModel; export.py writes one.")
     loaded = tf.saved_model.load(str(folder))
-    data = {}
+    data: dict[str, Any] = {}
     if hasattr(loaded, "data"):
         data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
-    if not {"class_names", "palette", "margin"} <= data.keys():
+    fields = Segmenter._fields[1:]
+    if not set(fields) <= data.keys():
         raise ValueError(
-            f"{folder} does not say what its classes are and how far a pixel sees: export.py, as "
-            "it is now, writes SavedModels that do."
+            f"{folder} lacks the data.json that names its classes: it was not written by export.py."
         )
-    # The first ones did not say their corners: then no other were known.
-    return loaded, data, {"margin": data["margin"], "corners": data.get("corners", "aligned")}
+    return Segmenter(loaded, *(data[field] for field in fields))
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
@@ -89,8 +116,8 @@ def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
         raise ValueError(f"--output={output} is a file; name a folder.")
     if any(file.parent == output.absolute() for file in photos):
         raise ValueError(
-            f"--output={output} holds photos, and what is written could take the place of files "
-            "of yours: name another folder."
+            f"--output={output} holds photos, and the results could overwrite files of yours: name "
+            "another folder."
         )
     by_stem = {}
     for file in photos:
@@ -110,31 +137,42 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        predict, data, pieces = from_run(as_run(RUN.value))
+        segmenter = from_run(import_run(RUN.value, base.as_data(base.get_config())))
     else:
-        predict, data, pieces = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+        segmenter = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
-    palette, failed = whole_palette(data["palette"]), 0
+    failed = 0
     for file in track(photos, "photo", len(photos)):
         try:
             photo = read_photo(file)
         except ValueError as error:
-            print(f"error: {error}; passed over.", file=sys.stderr, flush=True)
+            print(f"error: {error}; skipped.", file=sys.stderr, flush=True)
             failed += 1
             continue
-        class_ids = in_pieces(predict, photo, **pieces)
-        if class_ids.max() >= len(data["class_names"]):
-            raise ValueError(
-                f"Class {class_ids.max()} is predicted, and only {len(data['class_names'])} have "
-                "names: these weights are of another set of classes."
-            )
-        write_bytes(output / f"{file.stem}_mask.png", mask_png(class_ids, palette))
-        jpeg = io.BytesIO()
-        overlay(photo, class_ids, palette, data["class_names"]).save(jpeg, "JPEG", quality=90)
-        write_bytes(output / f"{file.stem}_overlay.jpg", jpeg.getvalue())
+        write_prediction(segmenter, photo, output, file.stem)
     print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")
     if failed:
         sys.exit(1)
+
+
+def write_prediction(
+    segmenter: Segmenter, photo: np.ndarray, output: pathlib.Path, name: str
+) -> None:
+    """[H, W, 3] uint8 photo -> NAME_mask.png and NAME_overlay.jpg in the output folder."""
+    class_ids = in_pieces(
+        segmenter.predict, photo, margin=segmenter.margin, corners=segmenter.corners
+    )
+    names = segmenter.class_names
+    if class_ids.max() >= len(names):
+        raise ValueError(
+            f"Class {class_ids.max()} is predicted, and only {len(names)} have names: these "
+            "weights are of another set of classes."
+        )
+    palette = whole_palette(segmenter.palette)
+    write_bytes(output / f"{name}_mask.png", mask_png(class_ids, palette))
+    jpeg = io.BytesIO()
+    overlay(photo, class_ids, palette, names).save(jpeg, "JPEG", quality=90)
+    write_bytes(output / f"{name}_overlay.jpg", jpeg.getvalue())
 
 
 if __name__ == "__main__":

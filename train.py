@@ -8,8 +8,8 @@ r"""Trains one row of one table of the paper, and evaluates it.
 
 It writes runs/NAME/: config.json, data.json (classes, and the hash of the data's audit), log.csv,
 evaluations.csv, checkpoints/, best/, TensorBoard events, eval.json (all scores), eval.npz (pixel
-counts of each image) and eval.html (scores, plots and images, to look at). Interrupted, it goes on
-where it stopped when the same command is given again.
+counts of each image) and eval.html (scores, plots and images, to look at). The same command again
+resumes an interrupted run where it stopped.
 """
 
 import os
@@ -36,37 +36,42 @@ from absl import flags
 from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
 from data.terminal import duration
-from evaluation.evaluator import Evaluation
-from evaluation.protocol import inference_of
+from evaluation.evaluator import Evaluator
 from evaluation.scores import report
+from experiments.base import as_data, inference_of
 from experiments.command_line import define_config, run_program
+from model.deeplabv3 import deeplabv3
+from model.layers import freeze_batch_norm
 from model.resnet import BACKBONES
-from pretrained.initialize import initialise
-from training.checkpoints import has_checkpoint, restore_newest
-from training.checks import check_config, warn_of_few_images
+from pretrained.initialize import initialize
+from training.checkpoints import Checkpoints
+from training.checks import check_training, warn_of_small_batch
+from training.optimizer import make_optimizer
 from training.preemption import (
     INTERRUPTED,
     PREEMPTED,
-    WORKER_GONE,
+    WORKER_LOST,
     Preempted,
     preempt,
     wait_for_chief,
 )
-from training.recorder import Records
+from training.recorder import Recorder
 from training.run_folder import open_run, write_data
 from training.strategy import STRATEGIES, all_workers_have, is_chief, make_strategy
 from training.train_step import TrainState, TrainStep, make_state, make_train_step
 
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; runs/NAME if not given.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Shards; ~/tensorflow_datasets if not given.")
-STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", STRATEGIES, "Where to compute; auto takes what is there."
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/NAME.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "TFDS data directory. Default: ~/tensorflow_datasets."
 )
-TPU = flags.DEFINE_string("tpu", None, "A TPU's name or address; `local` on its own machine.")
+STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", STRATEGIES, "Where to compute; auto uses every device it finds."
+)
+TPU = flags.DEFINE_string("tpu", None, "TPU name or address; `local` on the TPU VM itself.")
 DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "Takes ops that give the same bits every time on a GPU too; slower."
+    "deterministic", False, "Use deterministic ops (bitwise reproducible on GPUs); slower."
 )
 
 
@@ -76,56 +81,128 @@ def train(
     data_dir: str | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
-    """Trains a config in workdir, from its newest checkpoint on, and evaluates it.
+    """Trains a config in workdir, from its newest checkpoint on, and evaluates the result.
 
-    strategy: one device if None. Where there are several workers each calls this; one of them, the
-    chief, writes and evaluates. Raises ValueError, FileNotFoundError or FileExistsError, before
-    workdir is touched, for a config that cannot be run there; KeyboardInterrupt after Ctrl-C, and
-    Preempted after SIGTERM, when the steps are saved; one of WORKER_GONE where another one stops.
+    Args:
+      config: what to train, as experiments/ has it.
+      workdir: the run's folder.
+      data_dir: where the shards are; TFDS's own default if None.
+      strategy: one device if None. Where there are several workers each of them calls this; one,
+        the chief, writes and evaluates.
+
+    Raises:
+      ValueError, FileNotFoundError, FileExistsError: the config cannot be run there. workdir has
+        not been touched.
+      KeyboardInterrupt, Preempted: after Ctrl-C and SIGTERM, once the steps are saved.
+      one of WORKER_LOST: another worker stopped.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    builder, state, train_step, records = prepare(config, workdir, data_dir, strategy)
-    batches = distributed_batches(builder, config, strategy, state.steps_taken())
-    try:
-        fit(train_step, state, batches, config.steps, records)
-    except FloatingPointError as error:
-        message = f"Step {error.args[0]} gave no numbers; the chief names its images."
-        if records:
-            message = not_a_number(builder, config, workdir, *error.args)
-        raise ValueError(message) from error
-    except (KeyboardInterrupt, Preempted):
-        # A step is one call into TensorFlow, which an interrupt cannot cut in two.
-        if records:
-            with contextlib.suppress(FloatingPointError):
-                records.save(state.steps_taken())
-        raise
-    if records:
-        print(report(records.finish(state.steps_taken())))
-
-
-def prepare(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    data_dir: str | None,
-    strategy: tf.distribute.Strategy,
-) -> tuple[tfds.core.DatasetBuilder, TrainState, TrainStep, Records | None]:
-    """What train takes -> its data, state and step, from workdir's newest checkpoint if it has one.
-
-    And, for the chief, the records of a run that is there by then. Raises as train does.
-    """
-    chief = is_chief(strategy)
-    check_config(config, num_replicas=strategy.num_replicas_in_sync)
-    if chief:
-        warn_of_few_images(config)
+    check(config, strategy)
     keras.utils.set_random_seed(config.seed)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
+    state, train_step = build(config, workdir, strategy)
+    checkpoints = Checkpoints(workdir, state.model, state.checkpoint())
+    evaluator = open_folder(config, workdir, builder, data_dir) if is_chief(strategy) else None
+    first_step = resume(workdir, checkpoints, state, strategy)
+    recorder = None
+    if evaluator:
+        recorder = Recorder(
+            workdir,
+            checkpoints,
+            evaluator,
+            state.model,
+            steps=config.steps,
+            batch_size=config.train_data.batch_size,
+            config=as_data(config),
+            first_step=first_step,
+        )
+        if evaluation_is_due(first_step, config) and not recorder.has_evaluated(first_step):
+            recorder.evaluate(first_step)  # The run stopped between saving it and this.
+    batches = distributed_batches(builder, config, strategy, first_step)
+    try:
+        fit(config, train_step, state, batches, recorder)
+    except FloatingPointError as error:
+        message = f"Non-finite values at step {error.args[0]}; the chief names its images."
+        if recorder:
+            message = save_nonfinite_step(builder, config, workdir, *error.args)
+        raise ValueError(message) from error
+    except (KeyboardInterrupt, Preempted):
+        # A step is one call into TensorFlow, which an interrupt cannot cut in two.
+        if recorder:
+            with contextlib.suppress(FloatingPointError):
+                recorder.save(state.steps_taken())
+        raise
+    if recorder:
+        print(report(recorder.finish(state.steps_taken())))
+
+
+def fit(
+    config: ml_collections.ConfigDict,
+    train_step: TrainStep,
+    state: TrainState,
+    batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
+    recorder: Recorder | None,
+) -> None:
+    """Takes the steps that remain; where there is a recorder, logs, saves and evaluates them.
+
+    Raises FloatingPointError(step) where a step's loss, gradient or weights are non-finite. A
+    gradient may be infinite where the loss is scaled: the optimizer skips that step.
+    """
+    scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
+    iterator = iter(batches)
+    for step in range(state.steps_taken() + 1, config.steps + 1):
+        learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
+        values = [float(value) for value in train_step(*next(iterator))]
+        if not all(map(math.isfinite, values[:2] if scaled else values)):
+            raise FloatingPointError(step)
+        if recorder is None:
+            continue
+        recorder.log(step, learning_rate, values)
+        if evaluation_is_due(step, config) or step == config.steps or recorder.save_is_due():
+            recorder.save(step)
+        if evaluation_is_due(step, config):
+            recorder.evaluate(step)
+
+
+def evaluation_is_due(step: int, config: ml_collections.ConfigDict) -> bool:
+    """Whether a step is followed by an evaluation. After the last one, finish() evaluates."""
+    return 0 < step < config.steps and step % config.eval_every == 0
+
+
+def check(config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy) -> None:
+    """Raises ValueError for a value of the config that is not possible; warns of a small batch."""
+    check_training(
+        steps=config.steps,
+        eval_every=config.eval_every,
+        learning_rate=config.learning_rate,
+        batch_size=config.train_data.batch_size,
+        crop_size=config.train_data.crop_size,
+        hard_class_factor=config.train_data.hard_class_factor,
+        freeze_batch_norm=config.freeze_batch_norm,
+        has_initial_weights=bool(config.init_from.path),
+        num_replicas=strategy.num_replicas_in_sync,
+    )
+    if is_chief(strategy) and not config.freeze_batch_norm:
+        warn_of_small_batch(config.train_data.batch_size)
+
+
+def build(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, strategy: tf.distribute.Strategy
+) -> tuple[TrainState, TrainStep]:
+    """A config -> the state at step 0, with its initial weights, and one compiled step."""
     with strategy.scope():
-        state = make_state(config)
-        if config.init_from.path and not has_checkpoint(workdir):
-            loaded = initialise(state.model, config)
-            if chief:
-                print(loaded, flush=True)
+        model = deeplabv3(**config.model, precision=config.precision)
+        if config.freeze_batch_norm:
+            freeze_batch_norm(model)
+        optimizer = make_optimizer(
+            config.learning_rate, steps=config.steps, precision=config.precision
+        )
+        state = make_state(model, optimizer)
+        if config.init_from.path and not Checkpoints(workdir, model).exist():
+            table = initialize(model, dict(config.model), **config.init_from)
+            if is_chief(strategy):
+                print(table, flush=True)
     train_step = make_train_step(
         state,
         strategy,
@@ -133,24 +210,52 @@ def prepare(
         rematerialise=config.rematerialise,
         jit_compile=config.jit_compile,
     )
-    if chief:
-        evaluation = Evaluation(config, **inference_of(config), data_dir=data_dir)
-        evaluation.check_class_names(builder.info.metadata["class_names"])
-        open_run(workdir, config)
-        write_data(workdir, builder, config.train_data.split)
-    checkpoint = state.checkpoint()
-    if restore_newest(checkpoint, workdir) is not None:
-        print(f"{workdir} goes on from step {state.steps_taken()}.", flush=True)
+    return state, train_step
+
+
+def open_folder(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    builder: tfds.core.DatasetBuilder,
+    data_dir: str | None,
+) -> Evaluator:
+    """Creates the run's folder, or checks that it fits -> the evaluator of the run.
+
+    The evaluator comes first: a run that cannot be scored leaves no folder.
+    """
+    model = deeplabv3(**{**config.model, "output_stride": config.eval.output_stride})
+    evaluator = Evaluator(
+        model,
+        backbone=config.model.backbone,
+        dataset=config.eval_data.dataset,
+        **inference_of(config),
+        data_dir=data_dir,
+    )
+    evaluator.check_class_names(builder.info.metadata["class_names"])
+    open_run(workdir, as_data(config))
+    write_data(workdir, builder, config.train_data.split)
+    return evaluator
+
+
+def resume(
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    strategy: tf.distribute.Strategy,
+) -> int:
+    """Fills the state from the newest checkpoint, if there is one -> the steps taken by now.
+
+    Raises ValueError where the workers do not see the same checkpoint.
+    """
+    if checkpoints.restore() is not None:
+        print(f"Resuming {workdir} from step {state.steps_taken()}.", flush=True)
     first_step = state.steps_taken()
     if not all_workers_have(first_step, strategy):
         raise ValueError(
             f"{workdir} holds {first_step} steps here, and another number for another worker. It "
             "must be one folder that all of them see."
         )
-    if not chief:
-        return builder, state, train_step, None
-    records = Records(workdir, config, evaluation, state.model, checkpoint, first_step)
-    return builder, state, train_step, records
+    return first_step
 
 
 def distributed_batches(
@@ -159,7 +264,7 @@ def distributed_batches(
     strategy: tf.distribute.Strategy,
     first_step: int,
 ) -> Iterable[tuple[tf.Tensor, tf.Tensor]]:
-    """The config's training batches, for each of the strategy's replicas its piece."""
+    """The config's training batches from first_step on; each replica gets its piece of them."""
 
     def pieces(context: tf.distribute.InputContext):
         return train_batches(
@@ -180,36 +285,13 @@ def distributed_batches(
     return strategy.distribute_datasets_from_function(pieces)
 
 
-def fit(
-    train_step: TrainStep,
-    state: TrainState,
-    batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
-    steps: int,
-    records: Records | None,
-) -> None:
-    """Takes the steps that are left.
-
-    Raises FloatingPointError(step) where a step's loss, gradient or weights are no numbers. A
-    gradient may be infinite where the loss is scaled: the optimizer leaves that step out.
-    """
-    scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
-    iterator = iter(batches)
-    for step in range(state.steps_taken() + 1, steps + 1):
-        learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
-        values = [float(value) for value in train_step(*next(iterator))]
-        if not all(map(math.isfinite, values[:2] if scaled else values)):
-            raise FloatingPointError(step)
-        if records:
-            records.note(step, learning_rate, values)
-
-
-def not_a_number(
+def save_nonfinite_step(
     builder: tfds.core.DatasetBuilder,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     step: int,
 ) -> str:
-    """A step that gave no numbers -> what to say; its batch is in a file of workdir then."""
+    """Saves the batch of a step that gave non-finite values -> the message to the user."""
     batches = distributed_batches(builder, config, tf.distribute.get_strategy(), step - 1)
     images, labels = next(iter(batches))
     ids = batch_ids(
@@ -221,15 +303,15 @@ def not_a_number(
         hard_classes=config.train_data.hard_classes,
         hard_class_factor=config.train_data.hard_class_factor,
     )
-    file = workdir / f"not_a_number_step{step}.npz"
+    file = workdir / f"nonfinite_step{step}.npz"
     np.savez_compressed(file, images=images, labels=labels, ids=ids)
     saved = tf.train.latest_checkpoint(workdir / "checkpoints")
     return (
-        f"The loss of step {step}, its gradient or the weights it left are no numbers. Its batch "
-        f"is in {file}: {', '.join(ids)}. The newest checkpoint is of before: "
-        f"{saved or 'none yet'}; from there the same command takes the same steps again. A lower "
-        "--config.learning_rate in another --workdir is the usual cure; if it is always these "
-        "images, look at them."
+        f"Non-finite loss, gradient or weights at step {step}. Its batch is in {file}: "
+        f"{', '.join(ids)}. The newest checkpoint is of an earlier step: {saved or 'none yet'}; "
+        "the same command resumes from it and takes the same steps again. Usually a lower "
+        "--config.learning_rate in another --workdir helps; if it is always these images, look at "
+        "them."
     )
 
 
@@ -248,17 +330,17 @@ def main(_) -> None:
     except (KeyboardInterrupt, Preempted) as stopped:
         saved = tf.train.latest_checkpoint(workdir / "checkpoints")
         print(
-            f"\nStopped; saved {saved or 'nothing yet'}. The same command goes on from there.",
+            f"\nInterrupted; saved {saved or 'nothing yet'}. Run the same command again to resume.",
             flush=True,
         )
         # The input's threads still run; on the ordinary way out they crash.
         os._exit(PREEMPTED if isinstance(stopped, Preempted) else INTERRUPTED)
-    except WORKER_GONE as error:
+    except WORKER_LOST as error:
         if signal.alarm(0):  # SIGTERM came, and the chief has saved.
             os._exit(PREEMPTED)
         raise ConnectionError(
-            "Another worker of this run stopped, or cannot be reached. If it says why, mend that; "
-            "then give all of them their command again: they go on from the newest checkpoint."
+            "Lost another worker. Fix the error it reports, then restart all workers; they resume "
+            "from the latest checkpoint."
         ) from error
     print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
 

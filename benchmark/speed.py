@@ -64,8 +64,9 @@ from evaluation.prediction import predictor
 from evaluation.protocol import code_version
 from experiments.base import get_config
 from experiments.cost import useful_multiply_adds
-from model.deeplabv3 import build_model
+from model.deeplabv3 import deeplabv3
 from model.resnet import BACKBONES
+from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
 
 RESULT = pathlib.Path(__file__).parent / "results.json"
@@ -85,8 +86,10 @@ def config_of(contender: str, case: Case) -> ml_collections.ConfigDict:
 
 def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
     """A config and [B, H, W, 3] images -> what takes a training step on them."""
+    model = deeplabv3(**config.model, precision=config.precision)
+    optimizer = make_optimizer(config.learning_rate, steps=config.steps, precision=config.precision)
     train_step = make_train_step(
-        make_state(config),
+        make_state(model, optimizer),
         tf.distribute.get_strategy(),
         rematerialise=config.rematerialise,
         jit_compile=config.jit_compile,
@@ -98,7 +101,8 @@ def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[
 
 def network(config: ml_collections.ConfigDict) -> keras.Model:
     """A config -> its model, as evaluated, with batch norms as if it were trained."""
-    model = build_model(config, output_stride=config.eval.output_stride, precision=config.precision)
+    arguments = {**config.model, "output_stride": config.eval.output_stride}
+    model = deeplabv3(**arguments, precision=config.precision)
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

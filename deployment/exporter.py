@@ -1,5 +1,6 @@
-"""A run -> a folder for use elsewhere: an artefact, data.json, model_card.md and gate.json."""
+"""A run -> a folder for use elsewhere: an artifact, data.json, model_card.md and gate.json."""
 
+import json
 import pathlib
 import shutil
 import tempfile
@@ -11,15 +12,17 @@ import numpy as np
 from data.build import open_dataset
 from data.files import write_json, write_text
 from data.pipeline import eval_examples
-from deployment import formats, gate
-from deployment.inference_graph import class_ids, frozen
+from data.terminal import percent
+from deployment import gate
+from deployment.formats import FORMATS, Format
+from deployment.inference_graph import class_ids, freeze
 from deployment.litert import resize_natively, write_litert
 from deployment.metadata import describe
 from deployment.model_card import model_card
 from deployment.onnx_graph import write_onnx
 from deployment.saved_model import Segmenter, write_saved_model
-from evaluation.evaluator import Evaluation
-from model.deeplabv3 import build_model
+from evaluation.evaluator import Evaluator
+from model.deeplabv3 import deeplabv3
 from model.layers import resize_bilinear
 from model.resnet import BACKBONES
 from training.checkpoints import load_weights
@@ -29,9 +32,16 @@ HEADER = ["format", "pixels differ %", "mIoU %", "its mIoU %", "ms", "its ms", "
 
 
 class Exporter:
-    """A run, how it is exported, and what the checkpoint makes of the gate's images.
+    """Exports a run, and holds the checkpoint's predictions of the parity check's images.
 
-    Raises ValueError or FileNotFoundError where the run or its data set is not to be had.
+    Args:
+      run: the run's folder.
+      inference: output_stride, scales and flip of the export.
+      size: [H, W] of all images, or None for any.
+      gate_images: how many images the parity check compares; 0 skips it.
+      data_dir: where the shards are; TFDS's own default if None.
+
+    Raises ValueError or FileNotFoundError where the run or its data set is missing or damaged.
     """
 
     def __init__(
@@ -44,86 +54,88 @@ class Exporter:
         data_dir: str | None = None,
     ):
         self.run, self.inference, self.size, self.data_dir = run, inference, size, data_dir
-        self.config = read_config(run)
-        self.mean_pixel = BACKBONES[self.config.model.backbone].mean_pixel
-        self.model, self.step = self.model_in("float32")
-        self.data = describe(run, self.config, step=self.step, inference=inference, size=size)
-        self.checkpoint = self._checkpoint(gate_images) if gate_images else None
+        config = read_config(run)
+        self.arguments = {**config.model, "output_stride": inference["output_stride"]}
+        self.train_data, self.eval_data = config.train_data, config.eval_data
+        self.mean_pixel = BACKBONES[config.model.backbone].mean_pixel
+        self.model = deeplabv3(**self.arguments)
+        self.step = load_weights(self.model, run)
+        plain = json.loads(config.to_json())
+        self.data = describe(run, plain, step=self.step, inference=inference, size=size)
+        self.checkpoint = self._predict_samples(gate_images) if gate_images else None
 
-    def model_in(self, precision: str) -> tuple[keras.Model, int]:
-        """The run's model and the step of its weights."""
-        stride = self.inference["output_stride"]
-        model = build_model(self.config, output_stride=stride, precision=precision)
-        return model, load_weights(model, self.run)
-
-    def _checkpoint(self, gate_images):
-        how = {"split": self.config.eval_data.split, **self.inference}
+    def _predict_samples(self, gate_images):
         try:
-            evaluation = Evaluation(self.config, **how, data_dir=self.data_dir)
+            evaluator = Evaluator(
+                self.model,
+                backbone=self.arguments["backbone"],
+                **self.eval_data,
+                **self.inference,
+                data_dir=self.data_dir,
+            )
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                "The gate needs images: name where they are with --data_dir, or do without it with "
-                f"--gate_images=0. {error}"
+                "The parity check needs images: name where they are with --data_dir, or skip it "
+                f"with --gate_images=0. {error}"
             ) from error
-        evaluation.check_class_names(self.data["class_names"])
-        load_weights(evaluation.model, self.run)
-        examples = eval_examples(evaluation.builder, evaluation.split).take(gate_images)
-        return gate.samples(
-            evaluation.predict,
+        evaluator.check_class_names(self.data["class_names"])
+        examples = eval_examples(evaluator.builder, evaluator.split).take(gate_images)
+        return gate.predict_samples(
+            evaluator.predict,
             examples.as_numpy_iterator(),
             size=self.size,
             mean_pixel=self.mean_pixel,
         )
 
     def calibration(self) -> list[np.ndarray]:
-        """[H, W, 3] images of what the run was trained on."""
-        train = self.config.train_data
-        builder = open_dataset(train.dataset, self.data_dir)
-        examples = eval_examples(builder, train.split).take(gate.NUM_CALIBRATION)
+        """[H, W, 3] images of the run's training split."""
+        builder = open_dataset(self.train_data.dataset, self.data_dir)
+        examples = eval_examples(builder, self.train_data.split).take(gate.NUM_CALIBRATION_IMAGES)
         return [
-            gate.fitted(example["image"], self.size, self.mean_pixel)
+            gate.fit_to_size(example["image"], self.size, self.mean_pixel)
             for example in examples.as_numpy_iterator()
         ]
 
     def write(self, name: str, folder: pathlib.Path) -> list[str]:
-        """Writes a format into a folder, in place of an export -> its row of the gate's table.
+        """Writes a format into a folder, in place of an export -> its row under HEADER.
 
-        Raises ValueError, and leaves the folder as it was, where the gate does not open.
+        Raises ValueError, and leaves the folder as it was, where the parity check fails.
         """
-        kind = formats.FORMATS[name]
+        kind = FORMATS[name]
         check_replaceable(folder, kind)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}_") as beside:
             new = pathlib.Path(beside) / "new"
-            self._write_artefact(name, new, pathlib.Path(beside))
-            artefact = new / kind.file
-            figures = {"format": name, "bytes": gate.size_in_bytes(artefact)}
-            gated = "none, as was asked."
+            self._write_artifact(name, new, pathlib.Path(beside))
+            artifact = new / kind.file
+            figures = {"format": name, "bytes": gate.size_in_bytes(artifact)}
+            parity = "skipped (--gate_images=0)."
             if self.checkpoint:
-                figures |= self._pass(name, artefact)
-                split, miou = self.config.eval_data, figures["miou"]
-                gated = (
-                    f"on {figures['images']} images of {split.dataset}, {split.split}, "
+                figures |= self._check_parity(name, artifact)
+                data, miou = self.eval_data, figures["miou"]
+                parity = (
+                    f"on {figures['images']} images of {data.dataset}, {data.split}, "
                     f"{100 * figures['differing']:.4f} % of pixels differ from the checkpoint's; "
-                    f"mIoU {100 * miou['export']:.2f} % beside {100 * miou['checkpoint']:.2f} %."
+                    f"mIoU {percent(miou['export'])} % beside {percent(miou['checkpoint'])} %."
                 )
             write_json(new / "gate.json", figures)
-            card = model_card(self.data, name=name, runtime=kind.runtime, gated=gated)
+            card = model_card(self.data, name=name, runtime=kind.runtime, parity=parity)
             write_text(new / "model_card.md", card)
             if folder.exists():
                 shutil.move(folder, pathlib.Path(beside) / "old")
             new.rename(folder)
         return row(name, figures)
 
-    def _write_artefact(self, name, folder, beside):
-        """The artefact and its data.json, into a new folder; `beside` is for what is in between."""
-        precision = "mixed_bfloat16" if name == "saved_model_bfloat16" else "float32"
-        model = self.model if precision == "float32" else self.model_in(precision)[0]
+    def _write_artifact(self, name, folder, beside):
+        """The artifact and its data.json, into a new folder; `beside` is for temporary files."""
+        model = self.model
+        if name == "saved_model_bfloat16":
+            model = self._model_in_bfloat16()
         is_litert = name.startswith("litert")
-        probabilities = frozen(
+        probabilities = freeze(
             model,
             mean_pixel=self.mean_pixel,
-            # In ONNX, where pixels lie behind one another, the two products are faster.
+            # In ONNX, whose layout is channels first, the two matrix products are faster.
             resize=resize_natively if is_litert else resize_bilinear,
             **self.inference,
         )
@@ -133,7 +145,7 @@ class Exporter:
             return
         folder.mkdir()
         write_json(folder / "data.json", self.data)
-        file = folder / formats.FORMATS[name].file
+        file = folder / FORMATS[name].file
 
         def segment(images):
             return class_ids(probabilities(images))
@@ -145,19 +157,24 @@ class Exporter:
             images = self.calibration() if precision == "int8" else ()
             write_litert(segment, file, size=self.size, precision=precision, calibration=images)
 
-    def _pass(self, name, artefact):
-        kind = formats.FORMATS[name]
-        ids, seconds = gate.run_alone(kind.runtime, artefact, self.checkpoint.images)
+    def _model_in_bfloat16(self) -> keras.Model:
+        model = deeplabv3(**self.arguments, precision="mixed_bfloat16")
+        load_weights(model, self.run)
+        return model
+
+    def _check_parity(self, name, artifact):
+        kind = FORMATS[name]
+        ids, seconds = gate.run_isolated(kind.runtime, artifact, self.checkpoint.images)
         figures = gate.compare(ids, seconds, self.checkpoint, self.data["num_classes"])
-        figures["limits"] = {"differing": kind.differing, "miou": kind.miou}
-        if not gate.passes(figures, kind):
+        figures["tolerance"] = {"differing": kind.differing, "miou": kind.miou}
+        if not gate.is_within_tolerance(figures, kind):
             miou = figures["miou"]
-            limits = [f"{100 * kind.differing:g} % of pixels"] * (kind.differing < 1)
-            limits += [f"{100 * kind.miou:g} mIoU points"] * (kind.miou < 1)
+            tolerance = [f"{100 * kind.differing:g} % of pixels"] * (kind.differing < 1)
+            tolerance += [f"{100 * kind.miou:g} mIoU points"] * (kind.miou < 1)
             raise ValueError(
-                f"{name} is not what the checkpoint is: {100 * figures['differing']:.4f} % of "
-                f"pixels differ, mIoU is {100 * miou['export']:.2f} % beside "
-                f"{100 * miou['checkpoint']:.2f} %; at most {' and '.join(limits)} are allowed. "
+                f"{name} does not reproduce the checkpoint: {100 * figures['differing']:.4f} % of "
+                f"pixels differ, mIoU is {percent(miou['export'])} % beside "
+                f"{percent(miou['checkpoint'])} %; at most {' and '.join(tolerance)} may differ. "
                 "Nothing was written."
             )
         return figures
@@ -167,20 +184,20 @@ def row(name: str, figures: dict[str, Any]) -> list[str]:
     """Figures of gate.json -> a row under HEADER."""
     size = f"{figures['bytes'] / 1e6:.2f}"
     if "differing" not in figures:
-        return [name, "not gated", "", "", "", "", size]
+        return [name, "not checked", "", "", "", "", size]
     miou, seconds = figures["miou"], figures["median_seconds"]
     cells = [f"{100 * figures['differing']:.4f}"]
-    cells += [f"{100 * miou[who]:.2f}" for who in ("checkpoint", "export")]
+    cells += [percent(miou[who]) for who in ("checkpoint", "export")]
     cells += [f"{1000 * seconds[who]:.0f}" for who in ("checkpoint", "export")]
     return [name, *cells, size]
 
 
-def check_replaceable(folder: pathlib.Path, kind: formats.Format) -> None:
-    """Raises ValueError where a folder is there that is no export of this kind."""
+def check_replaceable(folder: pathlib.Path, kind: Format) -> None:
+    """Raises ValueError where a folder exists that is not an export of this kind."""
     data = "assets/data.json" if kind.runtime == "tensorflow" else "data.json"
-    artefact = kind.file or "saved_model.pb"
-    if folder.exists() and not ((folder / artefact).exists() and (folder / data).exists()):
+    artifact = kind.file or "saved_model.pb"
+    if folder.exists() and not ((folder / artifact).exists() and (folder / data).exists()):
         raise ValueError(
-            f"{folder} is there and is no export with {artefact} and {data}; choose another "
+            f"{folder} exists and is not an export with {artifact} and {data}; choose another "
             "--output."
         )

@@ -1,4 +1,4 @@
-"""The gate: what was exported must do what the checkpoint does, in its own runtime."""
+"""Parity gate: an export must reproduce its checkpoint's predictions, in its own runtime."""
 
 import pathlib
 import statistics
@@ -15,12 +15,12 @@ from data.classes import IGNORE_LABEL
 from deployment.formats import Format
 from evaluation.metrics import confusion_matrix, mean_iou
 
-RUNNER = pathlib.Path(__file__).with_name("run_artefact.py")
-NUM_CALIBRATION = 32  # Images for int8; ours. More change little.
+RUNNER = pathlib.Path(__file__).with_name("runtimes.py")
+NUM_CALIBRATION_IMAGES = 32  # For int8; ours. More change little.
 
 
 class Samples(NamedTuple):
-    """Images that the gate sees, and what the checkpoint makes of them."""
+    """Images of the parity check, and the checkpoint's predictions of them."""
 
     images: list[np.ndarray]  # [H, W, 3] uint8 each.
     labels: list[np.ndarray]  # [H, W] each.
@@ -28,59 +28,67 @@ class Samples(NamedTuple):
     seconds: list[float]
 
 
-def samples(
+def predict_samples(
     predict: Callable[[np.ndarray], np.ndarray],
     examples: Iterable[dict[str, Any]],
     *,
     size: tuple[int, int] | None,
     mean_pixel: Sequence[float],
 ) -> Samples:
-    """Examples of {image, label} and what segments [1, H, W, 3] -> the gate's samples.
+    """Examples of {image, label} and the checkpoint's prediction of [1, H, W, 3] -> the samples.
 
-    With a size each is cut at the bottom and the right, or filled with mean_pixel and not labelled.
+    With a size, each image is cut at the bottom and the right, or filled there with mean_pixel,
+    where it has no label.
     """
-    found = Samples([], [], [], [])
+    rows = []
     for example in examples:
-        image = fitted(example["image"], size, mean_pixel)
-        predict(image[None])  # Once for its size; run_artefact.py does the same.
+        image = fit_to_size(example["image"], size, mean_pixel)
+        predict(image[None])  # Once for its size; runtimes.py does the same.
         start = time.perf_counter()
         expected = np.asarray(predict(image[None]))[0]
-        found.seconds.append(time.perf_counter() - start)
-        found.images.append(image)
-        found.labels.append(fitted(example["label"], size, IGNORE_LABEL))
-        found.expected.append(expected)
-    return found
+        seconds = time.perf_counter() - start
+        rows.append((image, fit_to_size(example["label"], size, IGNORE_LABEL), expected, seconds))
+    return Samples(*map(list, zip(*rows, strict=True)))
 
 
-def fitted(picture: np.ndarray, size: tuple[int, int] | None, fill: Any) -> np.ndarray:
+def fit_to_size(image: np.ndarray, size: tuple[int, int] | None, fill: Any) -> np.ndarray:
     """[H, W, ...] -> [*size, ...]: cut at the bottom and the right, or filled there."""
     if size is None:
-        return picture
-    whole = np.empty((*size, *picture.shape[2:]), picture.dtype)
+        return image
+    whole = np.empty((*size, *image.shape[2:]), image.dtype)
     whole[:] = np.round(fill)
-    part = picture[: size[0], : size[1]]
+    part = image[: size[0], : size[1]]
     whole[: part.shape[0], : part.shape[1]] = part
     return whole
 
 
-def run_alone(
-    runtime: str, artefact: pathlib.Path, images: Sequence[np.ndarray]
+def run_isolated(
+    runtime: str, artifact: pathlib.Path, images: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], list[float]]:
     """Segments [H, W, 3] images in a new process -> class ids and seconds of each.
 
-    Raises ValueError, with the last line of what it said, where that process fails.
+    Raises ValueError, with the last line of its stderr, where that process fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, out = pathlib.Path(folder) / "images.npz", pathlib.Path(folder) / "out.npz"
         np.savez(given, **{str(i): image for i, image in enumerate(images)})
-        # Isolated: neither this folder nor PYTHONPATH is where it finds modules.
-        command = [sys.executable, "-I", RUNNER, runtime, artefact, given, out]
+        # -I: it finds modules neither here nor by PYTHONPATH. It works in another folder, so that
+        # every path must be absolute.
+        command = [
+            sys.executable,
+            "-I",
+            RUNNER.absolute(),
+            runtime,
+            artifact.absolute(),
+            given,
+            out,
+        ]
         done = subprocess.run(
             list(map(str, command)), cwd=folder, capture_output=True, text=True, errors="replace"
         )
         if done.returncode:
-            said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise ValueError(f"{runtime} cannot run what was exported: {said[:300]}")
+            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise ValueError(f"{runtime} cannot run the export: {reason[:300]}")
         with np.load(out) as results:
             ids = [results[str(i)] for i in range(len(images))]
             return ids, results["seconds"].tolist()
@@ -89,7 +97,7 @@ def run_alone(
 def compare(
     class_ids: Sequence[np.ndarray], seconds: Sequence[float], checkpoint: Samples, num_classes: int
 ) -> dict[str, Any]:
-    """What an artefact and the checkpoint make of the same images -> the figures of gate.json."""
+    """Class ids by an artifact and by the checkpoint -> the figures of gate.json."""
     pixels = differing = 0
     confusions = np.zeros((2, num_classes, num_classes), np.int64)
     facts = {"num_classes": num_classes, "ignore_label": IGNORE_LABEL}
@@ -98,7 +106,7 @@ def compare(
     ):
         if ours.shape != expected.shape or ours.dtype != np.uint8:
             raise ValueError(
-                f"What was exported gives {ours.dtype} {ours.shape}, not uint8 {expected.shape}."
+                f"The export returns {ours.dtype} {ours.shape}, not uint8 {expected.shape}."
             )
         pixels += ours.size
         differing += int((ours != expected).sum())
@@ -115,15 +123,15 @@ def compare(
     }
 
 
-def passes(figures: dict[str, Any], limits: Format) -> bool:
-    """Whether figures of compare are within a format's limits."""
+def is_within_tolerance(figures: dict[str, Any], tolerance: Format) -> bool:
+    """Whether figures of compare are within a format's tolerance."""
     miou = figures["miou"]
-    # Written so that NaN, where nothing is labelled, is no failure of mIoU.
-    too_far = abs(miou["checkpoint"] - miou["export"]) > limits.miou
-    return figures["differing"] <= limits.differing and not too_far
+    # Written so that NaN, where no pixel has a label, does not fail on mIoU.
+    too_far = abs(miou["checkpoint"] - miou["export"]) > tolerance.miou
+    return figures["differing"] <= tolerance.differing and not too_far
 
 
-def size_in_bytes(artefact: pathlib.Path) -> int:
-    """A file, or a folder with all that is in it."""
-    files = [artefact] if artefact.is_file() else artefact.rglob("*")
+def size_in_bytes(artifact: pathlib.Path) -> int:
+    """A file, or a folder with all of its files -> bytes."""
+    files = [artifact] if artifact.is_file() else artifact.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())

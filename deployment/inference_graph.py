@@ -12,12 +12,12 @@ from model.layers import resize_bilinear
 
 
 def images_spec(size: tuple[int, int] | None) -> tf.TensorSpec:
-    """[H, W] of a batch of one, or None for any size and batch -> the input of an artefact."""
+    """[H, W] of a batch of one, or None for any size and batch -> the input of an artifact."""
     shape = (None, None, None, 3) if size is None else (1, *size, 3)
     return tf.TensorSpec(shape, tf.uint8, name="images")
 
 
-def frozen(
+def freeze(
     model: keras.Model,
     *,
     output_stride: int,
@@ -26,10 +26,14 @@ def frozen(
     flip: bool = False,
     resize: Callable[..., tf.Tensor] = resize_bilinear,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> the function of class_probabilities, to be traced.
+    """A model at output_stride -> a function to be traced, whose weights become constants.
 
-    [B, H, W, 3] uint8 images -> [B, H, W, C] float32. Its weights become constants of the trace,
-    in the precision that their layers compute in.
+    The function: [B, H, W, 3] uint8 images -> [B, H, W, C] float32 probabilities. A constant has
+    the precision that its layer computes in.
+
+    Args:
+      model: of deeplabv3, at output_stride.
+      output_stride, mean_pixel, scales, flip, resize: as class_probabilities has them.
     """
     model = folded(model)
     values = [
@@ -56,5 +60,5 @@ def frozen(
 
 
 def class_ids(probabilities: tf.Tensor) -> tf.Tensor:
-    """model.inference.class_ids in operations that every runtime has; Keras's look at -0 too."""
+    """model.inference.class_ids in operations that every runtime has; Keras's also check for -0."""
     return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)

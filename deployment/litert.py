@@ -1,4 +1,8 @@
-"""The network as a LiteRT flatbuffer: float32, float16 or int8."""
+"""The network as a LiteRT flatbuffer: float32, float16 or int8.
+
+By TensorFlow's own converter, which accepts a function whose sides are known only at run time;
+ai-edge-litert, the interpreter's new home, runs its output.
+"""
 
 import pathlib
 from collections.abc import Callable, Iterable
@@ -13,7 +17,7 @@ RESIZE = {"aligned": {"align_corners": True}, "half_pixel": {"half_pixel_centers
 
 
 def resize_natively(x: tf.Tensor, size: tuple, *, corners: str) -> tf.Tensor:
-    """resize_bilinear by the one operation that LiteRT has for it, in integers too."""
+    """resize_bilinear by LiteRT's own operation, which also computes in integers."""
     return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), **RESIZE[corners])
 
 
@@ -25,10 +29,14 @@ def write_litert(
     precision: str,
     calibration: Iterable[np.ndarray] = (),
 ) -> None:
-    """[B, H, W, 3] uint8 -> [B, H, W] uint8, to be traced with constants -> a .tflite.
+    """Writes a function of [B, H, W, 3] uint8 -> [B, H, W] uint8, with its constants, as .tflite.
 
-    precision: float32; float16, which halves the file; or int8, where calibration's images of
-    [H, W, 3] say which range each activation has.
+    Args:
+      segment: the function, to be traced.
+      file: the .tflite.
+      size: [H, W] of a batch of one; None for any size and batch.
+      precision: float32; float16, which halves the file; or int8.
+      calibration: [H, W, 3] images from which int8 takes the range of each activation.
     """
 
     @tf.function(input_signature=[images_spec(size)])

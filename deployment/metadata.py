@@ -1,15 +1,14 @@
-"""data.json of an export: classes, preprocessing, the run, and its scores."""
+"""data.json of an export: classes, preprocessing, provenance and scores."""
 
 import importlib.metadata
 import json
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
-from evaluation.prediction import margin_of
-from evaluation.protocol import code_version, inference_of, result_name
+from evaluation.prediction import prediction_margin
+from evaluation.protocol import code_version, result_name
 from model.deeplabv3 import HEADS
 from model.resnet import BACKBONES
 from training.run_folder import read_data
@@ -17,33 +16,43 @@ from training.run_folder import read_data
 
 def describe(
     run: pathlib.Path,
-    config: ml_collections.ConfigDict,
+    config: Mapping[str, Any],
     *,
     step: int,
-    inference: dict[str, Any],
+    inference: Mapping[str, Any],
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    """A run and how it is exported -> data.json: classes, colours, conventions, where it is from.
+    """A run and how it is exported -> data.json.
 
-    margin is that of margin_of, at the smallest scale. provenance.evaluation is what the run's own
-    evaluation of these weights in this way said, null where there is none.
+    Args:
+      run: the run's folder.
+      config: of the run, as plain data.
+      step: the one that the exported weights are from.
+      inference: output_stride, scales and flip of the export.
+      size: [H, W] of all images, or None for any.
+
+    Returns:
+      Classes, colors, how pixels are normalized, and the provenance. `margin` is prediction_margin
+      at the smallest scale. `provenance.evaluation` holds the scores of the run's own evaluation of
+      these weights with this inference, null where there is none.
     """
-    backbone = BACKBONES[config.model.backbone]
+    model = config["model"]
+    backbone = BACKBONES[model["backbone"]]
     data = read_data(run)
-    margin = margin_of(config, inference["output_stride"])
+    margin = prediction_margin(**{**model, "output_stride": inference["output_stride"]})
     return {
         "class_names": data["class_names"],
         "palette": data["palette"],
         "num_classes": len(data["class_names"]),
         "margin": math.ceil(margin / min(1, *inference["scales"])),
-        "size": size,  # Of all images, [H, W]; null where any will do.
+        "size": size,  # Of all images, [H, W]; null for any.
         "pixels": {
             "given": "uint8 RGB; all that follows is inside",
             "mean": backbone.pixels.mean,
             "deviation": backbone.pixels.deviation,
             "bgr": backbone.pixels.bgr,
         },
-        "corners": HEADS[config.model.head],
+        "corners": HEADS[model["head"]],
         "inference": inference,
         "provenance": {
             "run": "/".join(run.absolute().parts[-2:]),  # No other folder of this machine.
@@ -53,17 +62,16 @@ def describe(
                 "tensorflow": importlib.metadata.version("tensorflow"),
             },
             "trained_on": {k: v for k, v in data.items() if k not in ("class_names", "palette")},
-            "config": json.loads(config.to_json()),
-            "evaluation": evaluation_of(run, config, step=step, inference=inference),
+            "config": config,
+            "evaluation": _read_scores(run, config, step=step, inference=inference),
         },
     }
 
 
-def evaluation_of(
-    run: pathlib.Path, config: ml_collections.ConfigDict, *, step: int, inference: dict[str, Any]
-) -> dict[str, Any] | None:
-    """The scores of a run's evaluation in this way, and their protocol, where they are of step."""
-    own = inference_of(config)
+def _read_scores(run, config, *, step, inference):
+    """The scores of the run's evaluation with this inference, where they are of step, or None."""
+    own = {"split": config["eval_data"]["split"], **config["eval"]}
+    own["scales"] = tuple(own["scales"])  # Plain data has a list.
     file = run / f"{result_name({**own, **inference}, own)}.json"
     if not file.exists():
         return None

@@ -1,6 +1,8 @@
-"""What goes with an export: data.json for programs, model_card.md for people."""
+"""model_card.md of an export: what it is, how to load it, and its limits."""
 
 from typing import Any
+
+from data.terminal import interval_text, percent
 
 HOW_TO_LOAD = {
     "tensorflow": """import tensorflow as tf
@@ -18,32 +20,31 @@ class_ids = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
 (class_ids,) = session.run(None, {"images": images})
-# OpenVINO computes in bfloat16 if not told otherwise:
+# OpenVINO computes in bfloat16 by default:
 # openvino.Core().compile_model("FOLDER/model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})""",
 }
 
 
-def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> str:
-    """What describe gives, the format's name, and a line on the gate -> Markdown."""
+def model_card(data: dict[str, Any], *, name: str, runtime: str, parity: str) -> str:
+    """The content of data.json, the format, its runtime, a line on the parity check -> Markdown."""
     provenance, inference = data["provenance"], data["inference"]
     config, evaluation = provenance["config"], provenance["evaluation"]
     given = "[B, H, W, 3], any size"
     if data["size"]:
         given = "[1, {}, {}, 3]".format(*data["size"])
     classes = ", ".join(
-        f"{i} {name} (#{bytes(colour).hex()})"
-        for i, (name, colour) in enumerate(zip(data["class_names"], data["palette"], strict=True))
+        f"{i} {name} (#{bytes(color).hex()})"
+        for i, (name, color) in enumerate(zip(data["class_names"], data["palette"], strict=True))
     )
     scales = f"scale{'s' * (len(inference['scales']) > 1)} "
     scales += ", ".join(f"{scale:g}" for scale in inference["scales"])
-    mirrored = ", mirrored too" if inference["flip"] else ""
-    score = "No evaluation of these weights in this way is known."
+    flip = ", with flip" if inference["flip"] else ""
+    score = "these weights have not been evaluated with this inference."
     if evaluation:
-        low, high = (100 * bound for bound in evaluation["miou_interval"])
         score = (
-            f"of the checkpoint, mIoU {100 * evaluation['miou']:.2f} % (95 % interval over images "
-            f"{low:.2f} to {high:.2f}) on {evaluation['num_images']} images of "
-            f"{evaluation['protocol']['dataset']}, {evaluation['protocol']['split']}; protocol "
+            f"of the checkpoint, mIoU {percent(evaluation['miou'])} % (95 % CI over images "
+            f"{interval_text(evaluation['miou_interval'])}) on {evaluation['num_images']} images "
+            f"of {evaluation['protocol']['dataset']}, {evaluation['protocol']['split']}; protocol "
             f"{evaluation['protocol']['hash']}. IoU of each class is in data.json."
         )
     trained, by = provenance["trained_on"], provenance["exported_by"]
@@ -53,15 +54,15 @@ def model_card(data: dict[str, Any], *, name: str, runtime: str, gated: str) -> 
     )
     return f"""# DeepLabv3, {config["model"]["backbone"]}: {name}
 
-Segments a photo: a class for each pixel. "Rethinking Atrous Convolution for Semantic Image
+Segments an image: a class for each pixel. "Rethinking Atrous Convolution for Semantic Image
 Segmentation", Chen et al., 2017, arXiv:1706.05587.
 
-- **Input**: uint8 RGB, {given}. Normalising, padding and resizing are inside.
+- **Input**: uint8 RGB, {given}. Normalization, padding and resizing are inside.
 - **Output**: uint8 class ids, one for each pixel, of {data["num_classes"]} classes: {classes}.
-- **Inference**: output stride {inference["output_stride"]}, {scales}{mirrored}.
+- **Inference**: output stride {inference["output_stride"]}, {scales}{flip}.
 - **Trained on**: {source}.
 - **Score**: {score}
-- **Gate**: {gated}
+- **Parity check**: {parity}
 - **From**: {provenance["run"]}, step {provenance["step"]}; exported by commit {by["commit"]} and
   TensorFlow {by["tensorflow"]}. The whole config is in data.json.
 
@@ -71,9 +72,9 @@ Segmentation", Chen et al., 2017, arXiv:1706.05587.
 
 ## Intended use and limits
 
-For photos like those it was trained on. It knows the classes above and no others: what belongs to
-none is called background, or the class that it looks like. Scores are of the data set named, and
-fall on other cameras, places and seasons; boundaries and thin parts are the least certain. It was
-not examined for differences between groups of people, and nothing that harms a person when a pixel
-is wrong should depend on it alone. EXIF tags are not looked at: turn photos first.
+For images like those it was trained on. It knows the classes above only: other objects become
+background, or the class that they resemble. Scores hold for the data set named, and fall on other
+cameras, places and seasons; boundaries and thin parts are the least certain. It was not examined
+for differences between groups of people. A decision that can harm a person must not depend on it
+alone. EXIF tags are ignored: rotate images first.
 """

@@ -1,10 +1,10 @@
-"""Segments images with an exported artefact, in a process that knows nothing of this project.
+"""Segments images with an exported artifact, in a process that cannot import this project.
 
-    python -I deployment/runtimes.py RUNTIME ARTEFACT IMAGES.npz OUT.npz
+    python -I deployment/runtimes.py RUNTIME ARTIFACT IMAGES.npz OUT.npz
 
 RUNTIME: a key of RUNTIMES. IMAGES: arrays [H, W, 3] uint8 by name. OUT: [H, W] class ids under the
-same names, and seconds [number of images] under the name "seconds": of the second time that each
-one was segmented, since a runtime prepares itself for a size that it sees for the first time.
+same names, and seconds [number of images] under the name "seconds": the time of the second call
+for each image, since a runtime prepares itself for a new size in the first.
 """
 
 import os
@@ -14,19 +14,19 @@ import time
 import numpy as np
 
 
-def tensorflow(artefact):
+def tensorflow(artifact):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(artefact)
+    loaded = tf.saved_model.load(artifact)
     serve = loaded.signatures["serving_default"]
     return lambda images: serve(images=tf.constant(images))["class_ids"].numpy()
 
 
-def litert(artefact):
+def litert(artifact):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=artefact, num_threads=os.cpu_count())
+    interpreter = Interpreter(model_path=artifact, num_threads=os.cpu_count())
     given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def segment(images):
@@ -40,25 +40,25 @@ def litert(artefact):
     return segment
 
 
-def onnxruntime(artefact):
+def onnxruntime(artifact):
     from onnxruntime import InferenceSession
 
-    session = InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    session = InferenceSession(artifact, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
 
 
-def openvino(artefact):
+def openvino(artifact):
     from openvino import Core
 
-    model = Core().compile_model(artefact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = Core().compile_model(artifact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: model(images)[0]
 
 
 RUNTIMES = {function.__name__: function for function in (tensorflow, litert, onnxruntime, openvino)}
 
 
-def main(runtime, artefact, images_file, out_file):
-    segment = RUNTIMES[runtime](artefact)
+def main(runtime, artifact, images_file, out_file):
+    segment = RUNTIMES[runtime](artifact)
     class_ids, seconds = {}, []
     with np.load(images_file) as images:
         for name, image in images.items():

@@ -1,12 +1,11 @@
-"""A run's model on a whole split: predicted, scored, and written for others to look at."""
+"""One split of a data set, predicted with a model and scored."""
 
 import itertools
 import pathlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import ml_collections
 import numpy as np
 import tensorflow as tf
 
@@ -16,56 +15,62 @@ from data.files import write_bytes, write_json
 from data.pictures import mask_png, whole_palette
 from data.pipeline import check_split, eval_examples
 from data.terminal import track
-from evaluation import cityscapes_submission, voc_submission
-from evaluation.counts import evaluate
+from evaluation.counts import Counts, evaluate
 from evaluation.gallery import chosen, write_gallery
 from evaluation.prediction import predictions, predictor
 from evaluation.protocol import EVALUATOR_VERSION, code_version, protocol_hash
 from evaluation.results import write_counts
 from evaluation.scores import scores
-from model.deeplabv3 import build_model, corners_of
+from model.deeplabv3 import corners_of
 from model.inference import padding_multiple
 
-SUBMISSIONS = {  # What a test server takes, by data set, and what writes it.
-    "voc2012": (".tgz", voc_submission.write_submission),
-    "cityscapes": (".zip", cityscapes_submission.write_submission),
-}
-NUM_PICTURED = 6  # Images in the picture, spread over the split.
+NUM_SAMPLES = 6  # Images that TensorBoard shows of a split.
 
 
-class Evaluation:
-    """How a run is scored: on which split, and how; with a model that is to be given weights.
+class Evaluator:
+    """Scores a model on one split of a data set, with one inference strategy.
 
-    Raises ValueError or FileNotFoundError where the data set, the split or the output_stride is
-    not to be had.
+    Args:
+      model: of deeplabv3, at output_stride; its weights may be filled later.
+      backbone: the model's, which says how an image's pixels are normalized.
+      dataset: a name as data.build has it, such as voc2012.
+      split: the one to score.
+      output_stride: of the model.
+      scales, flip: over which probabilities are averaged.
+      data_dir: where the shards are; TFDS's own default if None.
+
+    Raises ValueError or FileNotFoundError where the data set or the split is missing, has another
+    number of classes than the model, or a scale is not possible.
     """
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        model: keras.Model,
         *,
+        backbone: str,
+        dataset: str,
         split: str,
         output_stride: int,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         data_dir: str | None = None,
     ):
-        self.config, self.split = config, split
+        self.model, self.dataset, self.split = model, dataset, split
         self.inference = {"output_stride": output_stride, "scales": tuple(scales), "flip": flip}
-        self.builder = open_dataset(config.eval_data.dataset, data_dir)
+        self.builder = open_dataset(dataset, data_dir)
         self.class_names = self.builder.info.metadata["class_names"]
-        if config.model.num_classes != len(self.class_names):
+        num_classes = model.output_shape[-1]
+        if num_classes != len(self.class_names):
             raise ValueError(
-                f"model.num_classes is {config.model.num_classes}, but "
-                f"{config.eval_data.dataset} has {len(self.class_names)} classes."
+                f"model.num_classes is {num_classes}, but {dataset} has {len(self.class_names)} "
+                "classes."
             )
         self.palette = whole_palette(self.builder.info.metadata["palette"])
         self.num_images = check_split(self.builder, split).num_examples
         official = getattr(self.builder, "SPLIT_SIZES", {})
         self.official_images = official.get(split, self.num_images)
-        padding_multiple(output_stride, scales)  # It refuses scales that cannot be.
-        self.model = build_model(config, output_stride=output_stride)
-        self.predict = predictor(self.model, backbone=config.model.backbone, **self.inference)
+        padding_multiple(output_stride, scales)  # Raises for scales that are not possible.
+        self.predict = predictor(model, backbone=backbone, **self.inference)
 
     def check_class_names(self, trained: Sequence[str]) -> None:
         """Raises ValueError where a run was trained on other classes than it is scored on."""
@@ -73,7 +78,7 @@ class Evaluation:
         differ = [f"{ours} is {theirs} there" for ours, theirs in pairs if ours != theirs]
         if differ:
             raise ValueError(
-                f"What was trained on does not have the classes of {self.builder.info.full_name}: "
+                f"The training data does not have the classes of {self.builder.info.full_name}: "
                 f"{', '.join(differ[:5])}. Choose another --config.eval_data.dataset in training."
             )
 
@@ -84,40 +89,50 @@ class Evaluation:
         examples = eval_examples(self.builder, self.split, ids)
         return predictions(self.predict, examples.as_numpy_iterator())
 
-    def score(self, step: int, masks: pathlib.Path | None = None) -> dict[str, Any]:
-        """Scores all images of the split -> what eval.json holds; fractions, not percents.
+    def score(
+        self, step: int, config: Mapping[str, Any], masks: pathlib.Path | None = None
+    ) -> tuple[dict[str, Any], Counts]:
+        """Scores all images of the split -> the content of eval.json, and the counts behind it.
 
-        step: of the weights that the model was given. masks: a folder in which to leave each
-        prediction as ID.png. A class that no label has has the IoU null, and no part in
-        the mean. The counts it is all made of stay in self.counts.
+        Args:
+          step: the one that the model's weights are from.
+          config: of the run, as plain data; eval.json keeps it.
+          masks: a folder for the predictions, as ID.png.
+
+        Returns:
+          Scores as fractions, with the protocol, and the pixel counts of each image. A class that
+          no label has has the IoU null and no part in the mean.
+
+        Raises:
+          ValueError: another number of images came than the split has, or it has no labels.
         """
         pairs = track(self.predictions(), f"evaluating {self.split}", self.num_images)
         if masks:
-            pairs = self._saving(pairs, masks)
-        self.counts = evaluate(
+            pairs = self._save_masks(pairs, masks)
+        counts = evaluate(
             pairs,
             num_images=self.num_images,
             num_classes=len(self.class_names),
             ignore_label=IGNORE_LABEL,
         )
-        confusion = self.counts.confusions.sum(0)
-        if not confusion.any():
+        if not counts.confusions.any():
             raise ValueError(
                 f"{self.split} of {self.builder.info.full_name} has no labels: all its pixels are "
                 f"{IGNORE_LABEL}. It can be predicted, not scored."
             )
-        return {
-            **scores(self.counts, self.class_names),
+        result = {
+            **scores(counts, self.class_names),
             "num_images": self.num_images,
             "official_images": self.official_images,
-            "protocol": self.protocol(self.counts.ids, self.counts.labels_sha256),
+            "protocol": self.protocol(counts.ids, counts.labels_sha256),
             "step": step,
-            "config": self.config.to_dict(),
+            "config": dict(config),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
             "commit": code_version(),
         }
+        return result, counts
 
-    def _saving(self, pairs, folder):
+    def _save_masks(self, pairs, folder):
         """The same pairs, once the prediction of each is in the folder."""
         for example, prediction in pairs:
             file = folder / f"{example['id'].decode()}.png"  # One's own ids may name folders.
@@ -144,14 +159,14 @@ class Evaluation:
         }
         return {**protocol, "hash": protocol_hash(protocol)}
 
-    def pictures(self) -> dict[str, np.ndarray]:
-        """A few, spread over the split, by id: [H, 4 W, 3] uint8, photo, label, prediction, errors.
+    def sample_images(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Ids -> a few of them, spread evenly, each with [H, 4 W, 3] uint8 for a person to look at.
 
-        After score().
+        Image, label, prediction and errors, side by side.
         """
-        spread = self.counts.ids[:: max(1, self.num_images // NUM_PICTURED)][:NUM_PICTURED]
-        pictures = {}
-        for example, prediction in self.predictions(spread):
+        some = ids[:: max(1, len(ids) // NUM_SAMPLES)][:NUM_SAMPLES]
+        samples = {}
+        for example, prediction in self.predictions(some):
             image, label = example["image"], example["label"]
             errors = (label != IGNORE_LABEL) & (label != prediction)
             parts = (
@@ -160,61 +175,17 @@ class Evaluation:
                 self.palette[prediction],
                 self.palette[errors * IGNORE_LABEL],
             )
-            pictures[example["id"].decode()] = np.concatenate(parts, axis=1)
-        return pictures
+            samples[example["id"].decode()] = np.concatenate(parts, axis=1)
+        return samples
 
-    def submit(self, file: pathlib.Path) -> None:
-        """Predicts all images of a test split -> the file for its server; no label is looked at.
-
-        Raises ValueError for another data set or split, and where the folder is not there.
-        """
-        if file.is_dir() or not file.parent.is_dir():
-            raise ValueError(f"{file} cannot be written: it is a folder, or is in none.")
-        name = self.builder.name
-        if name not in SUBMISSIONS or self.split != "test":
-            raise ValueError(
-                f"There are servers for test of {' and '.join(SUBMISSIONS)}, not for {self.split} "
-                f"of {name}. --masks writes predictions of any."
-            )
-        if self.num_images != self.official_images:
-            raise ValueError(
-                f"The server takes all {self.official_images} images of test; here are "
-                f"{self.num_images}."
-            )
-        suffix, write = SUBMISSIONS[name]
-        if file.suffix != suffix:
-            raise ValueError(f"The server of {name} takes a {suffix}, not {file.name}.")
-        sizes = {}
-        write(file, self._named(sizes), sizes)
-
-    def _named(self, sizes):
-        """(id, [H, W] class ids) of each image; sizes are filled with theirs.
-
-        Raises ValueError at the end where the ids are not the official ones.
-        """
-        for example, prediction in track(
-            self.predictions(), f"predicting {self.split}", self.num_images
-        ):
-            name = example["id"].decode()
-            sizes[name] = example["image"].shape[:2]
-            yield name, prediction
-        official = getattr(self.builder, "SPLIT_IDS_SHA256", {}).get(self.split)
-        if len(sizes) != self.num_images or official not in (None, ids_sha256(sizes)):
-            raise ValueError(
-                f"The {len(sizes)} images that were predicted are not the official ones of "
-                f"{self.split}. Build {self.builder.name} again."
-            )
-
-    def write(self, folder: pathlib.Path, name: str, result: dict[str, Any]) -> None:
-        """Writes NAME.json, NAME.npz (the counts) and NAME.html, a page to look at."""
-        # The counts first: a JSON is never without its own.
-        write_counts(folder / f"{name}.npz", self.counts)
+    def write(
+        self, folder: pathlib.Path, name: str, result: Mapping[str, Any], counts: Counts
+    ) -> None:
+        """What score() returned -> NAME.json, NAME.npz (the counts) and NAME.html in the folder."""
+        # The counts first: a JSON never lies without its own.
+        write_counts(folder / f"{name}.npz", counts)
         write_json(folder / f"{name}.json", result)
-        wanted = {image for ids in chosen(self.counts).values() for image in ids}
+        wanted = {image for ids in chosen(counts).values() for image in ids}
         write_gallery(
-            folder / f"{name}.html",
-            result,
-            self.counts,
-            self.predictions(wanted),
-            self.palette,
+            folder / f"{name}.html", result, counts, self.predictions(wanted), self.palette
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
-import ml_collections
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +13,13 @@ from model.aspp import rates_at
 from model.deeplabv3 import corners_of
 from model.inference import class_ids, class_probabilities
 from model.resnet import BACKBONES, receptive_field
+
+BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
+MAX_WAITING = 64  # Images kept until there are more of their size.
+GRID = 256  # Pixels; a multiple of every output_stride.
+# Of a piece with its margins. ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
+PART_SIDE = 11 * GRID
+MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven blocks over twice that.
 
 
 def predictor(
@@ -40,32 +46,6 @@ def predictor(
         return class_ids(probabilities)
 
     return predict
-
-
-def margin_of(config: ml_collections.ConfigDict, output_stride: int) -> int:
-    """A run's config -> how many pixels away from one a prediction of it looks, at most.
-
-    Image-level features aside, which see everything.
-    """
-    model = config.model
-    seen = receptive_field(
-        model.backbone,
-        num_blocks=model.num_blocks,
-        output_stride=output_stride,
-        multi_grid=model.multi_grid,
-        rates=rates_at(output_stride, model.atrous_rates or ()),
-        head=model.head,
-    )
-    # A pixel lies beside the features that it is made of; with half-pixel corners, further away.
-    return seen // 2 + output_stride
-
-
-BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
-MAX_WAITING = 64  # Images kept until there are more of their size.
-GRID = 256  # Pixels; a multiple of every output_stride.
-# Of a piece with its margins. ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
-PART_SIDE = 11 * GRID
-MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven blocks over twice that.
 
 
 def predictions(
@@ -132,3 +112,30 @@ def in_pieces(
         inner = predicted[top - above :, left - before :][:piece, :piece]
         class_ids[top : top + piece, left : left + piece] = inner
     return class_ids
+
+
+def prediction_margin(
+    backbone: str,
+    *,
+    num_blocks: int,
+    output_stride: int,
+    multi_grid: Sequence[int],
+    atrous_rates: Sequence[int] | None,
+    head: str,
+    **_,
+) -> int:
+    """A network's arguments -> how far from a pixel its prediction looks, at most, in pixels.
+
+    Image-level features aside, which see the whole image. Other arguments of deeplabv3 have no part
+    in it.
+    """
+    seen = receptive_field(
+        backbone,
+        num_blocks=num_blocks,
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+        rates=rates_at(output_stride, atrous_rates or ()),
+        head=head,
+    )
+    # A pixel lies beside the features that it is made of; with half-pixel corners, further away.
+    return seen // 2 + output_stride

@@ -7,6 +7,7 @@ ours, for a CPU, and their numbers never stand in the paper's column:
     python train.py --config=experiments/base.py:shapes    its miniature, minutes on 2 cores
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -238,3 +239,13 @@ def row_config(table: str, rows: Mapping[str, Row], row: str) -> ml_collections.
         config.init_from.path = f"runs/{run_name(rows[row].after, scale or 'paper')}"
         config.init_from.part = "whole"
     return config
+
+
+def as_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """A config -> the same as plain data, as config.json holds it."""
+    return json.loads(config.to_json())
+
+
+def inference_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """A config -> how its run is scored: the split and the inference strategy, by name."""
+    return {"split": config.eval_data.split, **config.eval}

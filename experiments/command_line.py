@@ -3,12 +3,16 @@
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from evaluation.protocol import parse_scales
+
+flags.disclaim_key_flags()  # What is defined here belongs to the program, in --help too.
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -22,6 +26,52 @@ def define_config(default: str) -> flags.FlagHolder:
             default,
             "FILE.py:ROW or FILE.py:ROW@SCALE; then its fields, as --config.FIELD=VALUE.",
         )
+
+
+class InferenceFlags(NamedTuple):
+    """The flags that eval.py and export.py share."""
+
+    run: flags.FlagHolder
+    output_stride: flags.FlagHolder
+    scales: flags.FlagHolder
+    flip: flags.FlagHolder
+    data_dir: flags.FlagHolder
+
+
+def define_inference_flags() -> InferenceFlags:
+    """Defines the flags that eval.py and export.py share."""
+    return InferenceFlags(
+        flags.DEFINE_string(
+            "run",
+            None,
+            "Run folder, or a third-party checkpoint (docs/pretrained.md).",
+            required=True,
+        ),
+        flags.DEFINE_integer("output_stride", None, "Default: the run's setting."),
+        flags.DEFINE_list(
+            "scales", None, "Image scales, e.g. 0.5,1,1.5. Default: the run's setting."
+        ),
+        flags.DEFINE_bool(
+            "flip",
+            None,
+            "Average predictions over the image and its horizontal flip. Default: the run's "
+            "setting.",
+        ),
+        flags.DEFINE_string(
+            "data_dir", None, "TFDS data directory. Default: ~/tensorflow_datasets."
+        ),
+    )
+
+
+def inference_from_flags(given: InferenceFlags, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own inference settings -> the same, but for the flags that were given."""
+    scales = None if given.scales.value is None else parse_scales(given.scales.value)
+    flagged = {
+        "output_stride": given.output_stride.value,
+        "scales": scales,
+        "flip": given.flip.value,
+    }
+    return {**own, **{name: value for name, value in flagged.items() if value is not None}}
 
 
 def run_program(main: Callable[[Any], None], *, takes_arguments: bool = False) -> None:

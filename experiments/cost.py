@@ -48,7 +48,9 @@ from keras import layers
 
 from data.terminal import table, track
 from experiments import base, tables
-from model.deeplabv3 import build_model, deeplabv3, without_upsampling
+from model.deeplabv3 import deeplabv3, without_upsampling
+from model.layers import freeze_batch_norm
+from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
 
 IMAGE_SIZE = 513  # Of the published multiply-adds.
@@ -124,7 +126,7 @@ def step_bytes(config: ml_collections.ConfigDict) -> int:
     Of one device, with nothing rematerialised.
     """
     with keras.StatelessScope():
-        model = build_model(config, precision=config.precision)
+        model = deeplabv3(**config.model, precision=config.precision)
         if not config.upsample_logits:
             model = without_upsampling(model)
     kept = [layer for layer in model.layers if isinstance(layer, KEPT)]
@@ -167,8 +169,12 @@ def images_per_second(run: str, scale: str) -> float:
 
 def steps_here(config: ml_collections.ConfigDict) -> float:
     """Takes STEPS training steps of random pixels -> images per second."""
+    model = deeplabv3(**config.model, precision=config.precision)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    optimizer = make_optimizer(config.learning_rate, steps=config.steps, precision=config.precision)
     train_step = make_train_step(
-        make_state(config),
+        make_state(model, optimizer),
         tf.distribute.get_strategy(),
         upsample_logits=config.upsample_logits,
         rematerialise=config.rematerialise,

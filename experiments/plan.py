@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from evaluation.protocol import inference_of, result_name
+from evaluation.protocol import result_name
 from experiments import base, tables
+from experiments.base import as_data, inference_of
 from training.run_folder import flat, read_config
 
 
@@ -123,7 +124,7 @@ def is_of(
     start: as start_of gives it: the folder of all runs may have been called otherwise.
     """
     try:
-        there, ours = flat(read_config(folder)), flat(config)
+        there, ours = flat(as_data(read_config(folder))), flat(as_data(config))
     except (ValueError, OSError):
         return False
     if start:

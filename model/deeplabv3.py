@@ -1,41 +1,16 @@
 """DeepLabv3: the one public constructor."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import keras
-import ml_collections
 from keras import layers
 
 from model.aspp import aspp, rates_at
 from model.layers import KernelDecay, ResizeBilinear
 from model.resnet import BACKBONES, resnet
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-
-def build_model(
-    config: ml_collections.ConfigDict,
-    *,
-    output_stride: int | None = None,
-    precision: str = "float32",
-) -> keras.Model:
-    """A run's config -> its model, at the output_stride it is trained at or another one.
-
-    precision: one of PRECISIONS; the weights are float32 in all of them. Whatever a run is trained
-    in, it is evaluated and exported in float32 (our choice).
-    """
-    arguments = dict(config.model)
-    if output_stride is not None:
-        arguments["output_stride"] = output_stride
-    before = keras.config.dtype_policy()
-    try:
-        if precision != "float32":
-            keras.config.set_dtype_policy(precision)
-        return deeplabv3(**arguments)
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # The weights are float32 in all.
 # A head's name, and the corners that its resizes keep.
 HEADS = {"paper": "aligned", "torchvision": "half_pixel"}
 
@@ -51,6 +26,7 @@ def deeplabv3(
     image_pooling: bool = True,
     batch_norm_decay: float = 0.9997,
     head: str = "paper",
+    precision: str = "float32",
 ) -> keras.Model:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, num_classes] float32 logits, any H and W.
 
@@ -67,6 +43,7 @@ def deeplabv3(
       batch_norm_decay: of the moving statistics; 0.9997 needs some ten thousand steps.
       head: a key of HEADS. "torchvision" is for its weights: ASPP with a 3x3 conv more, dropout
         0.5, half-pixel corners.
+      precision: one of PRECISIONS, in which the layers compute; the logits are float32 in all.
 
     Raises ValueError for what the backbone cannot do; the message says what it can.
     Defaults are the last row of Table 5.
@@ -77,24 +54,32 @@ def deeplabv3(
         raise ValueError(f"No head {head!r}; there are {', '.join(HEADS)}.")
     if head != "paper" and atrous_rates is None:
         raise ValueError(f"The head of {head} is one of ASPP: it needs atrous_rates.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"No precision {precision!r}; there are {', '.join(PRECISIONS)}.")
     images = keras.Input((None, None, 3), name="images")
-    x = resnet(
-        images,
-        backbone,
-        num_blocks=num_blocks,
-        output_stride=output_stride,
-        multi_grid=multi_grid,
-        batch_norm_decay=batch_norm_decay,
-    )
-    if atrous_rates is not None:
-        x = aspp(
-            x,
-            rates=rates_at(output_stride, atrous_rates),
-            image_pooling=image_pooling,
-            filters=4 * BACKBONES[backbone].width,
+    with _dtype_policy(precision):
+        x = resnet(
+            images,
+            backbone,
+            num_blocks=num_blocks,
+            output_stride=output_stride,
+            multi_grid=multi_grid,
             batch_norm_decay=batch_norm_decay,
-            head=head,
         )
+        if atrous_rates is not None:
+            x = aspp(
+                x,
+                rates=rates_at(output_stride, atrous_rates),
+                image_pooling=image_pooling,
+                filters=4 * BACKBONES[backbone].width,
+                batch_norm_decay=batch_norm_decay,
+                head=head,
+            )
+        return _model_of(images, x, num_classes, head, name=f"deeplabv3_{backbone}")
+
+
+def _model_of(images, features, num_classes, head, *, name):
+    """The classifier on top of the features, and its logits at the size of the images."""
     x = layers.Conv2D(
         num_classes,
         1,
@@ -102,9 +87,21 @@ def deeplabv3(
         kernel_regularizer=KernelDecay(),
         dtype="float32",
         name="logits",
-    )(x)
+    )(features)
     x = ResizeBilinear(HEADS[head], dtype="float32", name="upsampled_logits")(x, images)
-    return keras.Model(images, x, name=f"deeplabv3_{backbone}")
+    return keras.Model(images, x, name=name)
+
+
+@contextlib.contextmanager
+def _dtype_policy(precision: str) -> Iterator[None]:
+    """Keras's policy for the layers made inside; float32 leaves the caller's own in force."""
+    before = keras.config.dtype_policy()
+    try:
+        if precision != "float32":
+            keras.config.set_dtype_policy(precision)
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def corners_of(model: keras.Model) -> str:

@@ -1,33 +1,38 @@
-"""Other people's segmentation models as runs, to be evaluated, exported and used as ours are."""
+"""A third-party segmentation model -> a run folder, to be evaluated, exported and used like one."""
 
 import hashlib
 import json
 import pathlib
 import shlex
 import tempfile
-
-import ml_collections
-import tensorflow as tf
+from collections.abc import Mapping
+from typing import Any
 
 from data.classes import VOC_CLASS_NAMES, voc_palette
 from data.features import class_metadata
-from data.files import write_json, write_text
-from experiments import base
-from model.deeplabv3 import build_model
+from data.files import write_json
+from model.deeplabv3 import deeplabv3
 from pretrained.initialize import describe
 from pretrained.open_weights import is_checkpoint, named_file, open_weights
 from pretrained.weights import Weights, load
-from training.checkpoints import checkpoint_manager, weights_by_name
+from training.checkpoints import Checkpoints
 
 IMPORTED = pathlib.Path("runs/imported")
 
 
-def as_run(path: str) -> pathlib.Path:
-    """A run's folder, or a segmentation model of other people -> a run's folder.
+def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
+    """A run's folder, or a third-party segmentation model -> a run's folder.
 
     torchvision's deeplabv3 (.pth) and the authors' deeplab checkpoints become runs/imported/NAME,
-    with VOC's classes, once: step 0 of a training that we do not know. A folder stays as it is.
-    Raises ValueError where it holds a backbone alone, other classes, or is a checkpoint of a run.
+    with VOC's classes, once: step 0 of an unknown training run. A folder stays as it is.
+
+    Args:
+      path: of the folder, the file or the checkpoint.
+      config: the paper's, as plain data; the imported run's differs where its model does.
+
+    Raises:
+      ValueError: the file holds a backbone only or other classes than VOC's, is a checkpoint of a
+        run, or its name was imported before from another file.
     """
     file = named_file(path)
     if not is_checkpoint(file):
@@ -37,10 +42,10 @@ def as_run(path: str) -> pathlib.Path:
     run, source = IMPORTED / name, {"path": path, "sha256": _sha256(file)}
     if not (run / "data.json").exists():
         weights = open_weights(path, backbone="")
-        _check(path, weights)
-        _write(run, weights, _config(path, run, weights), source)
-        told = ", ".join(f"{name} {value}" for name, value in weights.model.items())
-        print(f"{path} -> {run}: {told}", flush=True)
+        _check(path, weights, config)
+        _write(run, weights, _config(path, run, weights, config), source)
+        arguments = ", ".join(f"{name} {value}" for name, value in weights.model.items())
+        print(f"{path} -> {run}: {arguments}", flush=True)
     if json.loads((run / "data.json").read_text())["source"]["sha256"] != source["sha256"]:
         raise ValueError(
             f"{run} was imported from another file than {path}. Move that folder, or rename the "
@@ -49,28 +54,29 @@ def as_run(path: str) -> pathlib.Path:
     return run
 
 
-def _check(path, weights):
-    if not weights.names:
+def _check(path, weights, config):
+    if not weights.source_names:
         raise ValueError(f"{path} is a checkpoint of a run: name the run's folder.")
     num_classes = weights.model.get("num_classes")
     if num_classes is None:
         raise ValueError(
-            f"{path} holds a backbone alone, which segments nothing yet. Train from it: "
-            f"{_training(path, weights)}"
+            f"{path} holds a backbone only, which does not segment yet. Train from it: "
+            f"{_train_command(path, weights, config)}"
         )
     if num_classes != len(VOC_CLASS_NAMES):
         raise ValueError(
-            f"{path} has {num_classes} classes, and only VOC's 21 are known by name. Train from "
-            f"it, on a data set of its classes or others: {_training(path, weights)}"
+            f"{path} has {num_classes} classes; names are known for VOC's 21 only. Train from it, "
+            "on a data set with its classes or others: "
+            f"{_train_command(path, weights, config)}"
         )
 
 
-def _training(path, weights):
-    """Weights of others -> the command that trains from all of them but their logits."""
+def _train_command(path, weights, config):
+    """The command that trains from all of the weights but their logits."""
     command = ["python train.py --config=experiments/base.py"]
     for field in ("backbone", "head", "multi_grid", "atrous_rates", "image_pooling"):
-        value = weights.model.get(field, base.get_config().model[field])
-        if value != base.get_config().model[field]:
+        value = weights.model.get(field)
+        if value is not None and _as_json(value) != config["model"][field]:
             command.append(f"--config.model.{field}={shlex.quote(str(value).replace(' ', ''))}")
     command.append(f"--config.init_from.path={path}")
     if "num_classes" in weights.model:
@@ -78,29 +84,26 @@ def _training(path, weights):
     return " ".join(command)
 
 
-def _config(path: str, run: pathlib.Path, weights: Weights) -> ml_collections.ConfigDict:
-    """Weights of a whole model -> the config of a run that has taken no step."""
-    config = base.get_config()
-    config.update_from_flattened_dict(
-        {
-            "name": f"imported/{run.name}",
-            "steps": 0,
-            "init_from.path": path,
-            "init_from.part": "whole",
-            "eval.output_stride": weights.model["output_stride"],
-        }
-    )
-    config.model.update({**weights.model, "batch_norm_decay": config.model.batch_norm_decay})
-    return config
+def _config(path: str, run: pathlib.Path, weights: Weights, config: Mapping[str, Any]):
+    """Weights of a whole model -> the config of a run that has taken no step, as plain data."""
+    decay = config["model"]["batch_norm_decay"]
+    return {
+        **config,
+        "name": f"imported/{run.name}",
+        "steps": 0,
+        "init_from": {**config["init_from"], "path": path, "part": "whole"},
+        "model": {**config["model"], **weights.model, "batch_norm_decay": decay},
+        "eval": {**config["eval"], "output_stride": weights.model["output_stride"]},
+    }
 
 
 def _write(run, weights, config, source):
-    """Makes the run's folder beside its place, then renames it, so that it is whole or not there.
+    """Writes the run's folder beside its place, then renames it, so that it is never half there.
 
-    Raises ValueError where the weights are not all that the model has.
+    Raises ValueError where the model has weights that the source lacks.
     """
-    model = build_model(config)
-    path = config.init_from.path
+    model = deeplabv3(**config["model"])
+    path = config["init_from"]["path"]
     try:
         report = load(model, weights)
     except ValueError as error:
@@ -110,8 +113,8 @@ def _write(run, weights, config, source):
     run.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}_") as beside:
         new = pathlib.Path(beside) / "new"
-        checkpoint_manager(tf.train.Checkpoint(model=weights_by_name(model)), new).save(0)
-        write_text(new / "config.json", config.to_json(indent=2) + "\n")
+        Checkpoints(new, model).save(0)
+        write_json(new / "config.json", config)
         write_json(new / "data.json", {"source": source, **classes})
         try:
             new.rename(run)
@@ -120,8 +123,12 @@ def _write(run, weights, config, source):
                 raise  # Otherwise another program was faster.
 
 
+def _as_json(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _sha256(file):
-    """The files of a checkpoint, or a file -> their hash."""
+    """A file, or the files of a checkpoint -> their hash."""
     parts = [file] if file.is_file() else sorted(file.parent.glob(f"{file.name}.[di]*"))
     digest = hashlib.sha256()
     for part in parts:

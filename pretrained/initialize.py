@@ -2,16 +2,17 @@
 
 import collections
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import keras
-import ml_collections
 
 from data.terminal import table
 from model.resnet import BACKBONES
 from pretrained.open_weights import open_weights
-from pretrained.weights import GROUPS, Report, Weights, group_of, load, with_theirs
+from pretrained.weights import GROUPS, Report, Weights, both_names, group_of, load
 
-# What weights in one part of the network presume of the model beside its backbone.
+# The arguments of deeplabv3 that weights in one part of the network depend on.
 CONVENTION = {
     "backbone": ("backbone",),
     "without_logits": ("backbone", "head"),
@@ -19,27 +20,36 @@ CONVENTION = {
 }
 
 
-def initialise(model: keras.Model, config: ml_collections.ConfigDict) -> str:
-    """Fills a model as config.init_from says -> a table of what was loaded, for a person.
+def initialize(
+    model: keras.Model, arguments: Mapping[str, Any], *, path: str, part: str, strict: bool
+) -> str:
+    """Fills a part of a model with the weights that a path names -> a table of what was loaded.
 
-    Raises FileNotFoundError or ValueError, with nothing loaded, where it cannot be had, or was
-    trained in another convention than the model's.
+    Args:
+      model: of deeplabv3.
+      arguments: deeplabv3's, that the model was made with.
+      path: as open_weights takes it.
+      part: a key of weights.PARTS.
+      strict: whether a missing, mismatched or unknown weight is an error.
+
+    Raises:
+      FileNotFoundError, ValueError: with nothing loaded; the weights cannot be read, do not fit, or
+        were trained in another convention than the model's.
     """
-    path, part, strict = (config.init_from[field] for field in ("path", "part", "strict"))
-    weights = open_weights(path, config.model.backbone)
-    check_convention(weights, config)
+    weights = open_weights(path, arguments["backbone"])
+    check_convention(weights, arguments, path=path, part=part)
     try:
         report = load(model, weights, part=part, strict=strict)
     except ValueError as error:
         raise ValueError(
             f"{path}: {error}\nAnother --config.init_from.part may fit, or "
-            "--config.init_from.strict=False takes what does."
+            "--config.init_from.strict=False loads what does."
         ) from error
     return describe(path, weights, report)
 
 
 def describe(path: str, weights: Weights, report: Report) -> str:
-    """What became of the weights of a path -> a table of it by groups, and by name what differs."""
+    """A report on a path's weights -> a table by groups of layers, and the names that differ."""
     groups = {name: group_of(name) for name in {*weights.values, *report.missing}}
     rows = [
         [group, *(str(sum(groups.get(n, "other") == group for n in names)) for names in report)]
@@ -47,45 +57,48 @@ def describe(path: str, weights: Weights, report: Report) -> str:
     ]
     rows = [row for row in rows if set(row[1:]) != {"0"}]
     lines = [f"{name}: {shapes}" for name, shapes in report.mismatched.items()]
-    lines += [f"missing: {with_theirs(name, weights)}" for name in report.missing]
+    lines += [f"missing: {both_names(name, weights)}" for name in report.missing]
     lines += [f"unknown: {name}" for name in report.unknown]
     if report.skipped:
-        # By the first and the last part of their names, as all of a layer's slots.
+        # Grouped by the first and last part of their names, since every layer has the same.
         parts = [re.split("[./]", name) for name in report.skipped]
-        alike = collections.Counter("...".join(dict.fromkeys((p[0], p[-1]))) for p in parts)
-        lines.append("skipped: " + ", ".join(f"{name} ({n})" for name, n in alike.items()))
+        counts = collections.Counter("...".join(dict.fromkeys((p[0], p[-1]))) for p in parts)
+        lines.append("skipped: " + ", ".join(f"{name} ({n})" for name, n in counts.items()))
     return "\n".join([f"Weights from {path}:", table([["", *report._fields], *rows]), *lines])
 
 
-def check_convention(weights: Weights, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError where a part of weights was trained in another convention than a config's.
+def check_convention(
+    weights: Weights, arguments: Mapping[str, Any], *, path: str, part: str
+) -> None:
+    """Raises ValueError where a part of weights was trained in another convention than a model's.
 
-    Prints what else its model had otherwise, such as rates, where the part is more than a backbone.
+    Prints other differences of the two models, such as rates, where the part is more than a
+    backbone.
+
+    Args:
+      weights: with the arguments of deeplabv3 that they were trained with.
+      arguments: those of the model.
+      path: of the weights, for messages.
+      part: a key of CONVENTION.
     """
-    part, path = config.init_from.part, config.init_from.path
-    for field in CONVENTION[part]:
-        theirs, ours = weights.model.get(field), config.model[field]
+    for field in CONVENTION.get(part, ()):  # load() refuses another part.
+        theirs, ours = weights.model.get(field), arguments[field]
         if theirs not in (None, ours):
-            if field == "backbone" and _alike_but_for_depth(theirs, ours):
+            if field == "backbone" and _differ_in_depth_alone(theirs, ours):
                 raise ValueError(
-                    f"{path} is a {theirs}, which is of another depth than {ours}: "
-                    f"--config.model.backbone={theirs} takes it. Nothing was loaded."
+                    f"{path} is a {theirs}, of another depth than {ours}: use "
+                    f"--config.model.backbone={theirs}. Nothing was loaded."
                 )
             raise ValueError(
-                f"{path} was trained as {field} {theirs}, which sees pixels or lays its features "
-                f"otherwise than {ours}: --config.model.{field}={theirs} takes it. Nothing was "
-                "loaded."
+                f"{path} was trained with {field} {theirs}, whose pixels or features differ from "
+                f"those of {ours}: use --config.model.{field}={theirs}. Nothing was loaded."
             )
     if part != "backbone":
         for field in ("multi_grid", "atrous_rates", "image_pooling"):
-            theirs, ours = (_listed(m.get(field)) for m in (weights.model, config.model))
+            theirs, ours = weights.model.get(field), arguments.get(field)
             if weights.model and theirs != ours:
                 print(f"note: {path} was trained with {field} {theirs}; here it is {ours}.")
 
 
-def _alike_but_for_depth(theirs, ours):
+def _differ_in_depth_alone(theirs, ours):
     return BACKBONES[theirs]._replace(num_units=BACKBONES[ours].num_units) == BACKBONES[ours]
-
-
-def _listed(value):
-    return list(value) if isinstance(value, tuple | list) else value

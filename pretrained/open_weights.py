@@ -1,11 +1,12 @@
-"""Weights to start from: a run's, or other people's, whatever file they are in."""
+"""config.init_from.path -> weights under our names, whatever file they are in."""
 
 import pathlib
 import re
 
-from pretrained.keras_applications import HDF5, from_keras, imagenet, read_hdf5
-from pretrained.tf1_checkpoints import checkpoint_reader, from_tf1, read_tf1
-from pretrained.torchvision_models import PYTORCH, from_torchvision, read_pytorch
+from pretrained import keras_applications, torchvision_models
+from pretrained.keras_applications import download_imagenet, from_keras
+from pretrained.tf1_checkpoints import from_tf1, variable_names
+from pretrained.torchvision_models import from_torchvision
 from pretrained.weights import Weights
 from training.checkpoints import checkpoints_in, read_weights
 from training.run_folder import read_config
@@ -14,33 +15,37 @@ from training.run_folder import read_config
 def open_weights(path: str, backbone: str) -> Weights:
     """What config.init_from.path names -> the weights, by our names.
 
-    "imagenet": keras.applications', downloaded; backbone says which. Otherwise a run's folder, a
-    folder of checkpoints or a checkpoint of ours; a TensorFlow 1 checkpoint, of slim or deeplab;
-    keras.applications' .h5; torchvision's .pth. Raises FileNotFoundError where nothing is there,
-    ValueError where it is damaged, of no network of ours, or PyTorch's, which is not installed.
+    Args:
+      path: "imagenet" for keras.applications', downloaded; a run's folder, a folder of checkpoints
+        or a checkpoint of ours; a TensorFlow 1 checkpoint of slim or deeplab; keras.applications'
+        .h5; torchvision's .pth.
+      backbone: a key of BACKBONES, for "imagenet" alone.
+
+    Raises:
+      FileNotFoundError: nothing is there.
+      ValueError: the file is damaged, of a network that is not supported, or of PyTorch, which is
+        not installed.
     """
     if path == "imagenet":
-        return imagenet(backbone)
+        return download_imagenet(backbone)
     file = named_file(path)
     try:
-        if file.suffix in PYTORCH:
-            return from_torchvision(read_pytorch(file))
-        if file.suffix in HDF5:
-            return from_keras(read_hdf5(file))
-        if is_checkpoint(file):
-            reader = checkpoint_reader(file)
-            if not any(name.startswith("model/") for name in reader.get_variable_to_shape_map()):
-                return from_tf1(read_tf1(reader))
+        if file.suffix in torchvision_models.SUFFIXES:
+            return from_torchvision(file)
+        if file.suffix in keras_applications.SUFFIXES:
+            return from_keras(file)
+        if is_checkpoint(file) and not any(n.startswith("model/") for n in variable_names(file)):
+            return from_tf1(file)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return _ours(file)
+    return _from_run(file)
 
 
 def named_file(path: str) -> pathlib.Path:
-    """What a person named -> a file, a checkpoint without its endings, or a folder; or nothing.
+    """A path as a user gives it -> a file, a checkpoint without its suffixes, or a folder.
 
-    Raises FileNotFoundError for a file that is not there, and for a folder of others' checkpoints;
-    ValueError for a web page, and for a part of a checkpoint.
+    Raises FileNotFoundError for a file that is missing and for a folder of third-party checkpoints,
+    ValueError for a web page and for a part of a checkpoint.
     """
     if part := re.search(r"\.(data-\d+-of-\d+|meta)$", path):
         raise ValueError(f"{path} is a part of a checkpoint: name {path[: part.start()]}")
@@ -48,18 +53,19 @@ def named_file(path: str) -> pathlib.Path:
     for there in (file, pathlib.Path(f"{file}.index")):
         if there.is_file():
             _refuse_web_page(there)
-    if file.suffix in (*PYTORCH, *HDF5, ".ckpt") and not (file.is_dir() or is_checkpoint(file)):
+    suffixes = (*torchvision_models.SUFFIXES, *keras_applications.SUFFIXES, ".ckpt")
+    if file.suffix in suffixes and not (file.is_dir() or is_checkpoint(file)):
         raise FileNotFoundError(f"There is no file {path}.")
-    others = [*file.glob("*.ckpt"), *(index.with_suffix("") for index in file.glob("*.index"))]
-    if others and not (checkpoints_in(file) or (file / "config.json").exists()):
+    checkpoints = [*file.glob("*.ckpt"), *(index.with_suffix("") for index in file.glob("*.index"))]
+    if checkpoints and not (checkpoints_in(file) or (file / "config.json").exists()):
         raise FileNotFoundError(
-            f"{file} is a folder of others' checkpoints: name one of them, as {max(others)}"
+            f"{file} is a folder of third-party checkpoints: name one, such as {max(checkpoints)}"
         )
     return file
 
 
 def is_checkpoint(file: pathlib.Path) -> bool:
-    """Whether it is the name of one TensorFlow checkpoint; in the first format, of one file."""
+    """Whether a path names one TensorFlow checkpoint; in TensorFlow's first format, one file."""
     return pathlib.Path(f"{file}.index").exists() or file.is_file()
 
 
@@ -72,10 +78,14 @@ def _refuse_web_page(file):
         )
 
 
-def _ours(path):
+def _from_run(path):
     values = read_weights(path)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "config.json").exists():
             return Weights(values, dict(read_config(folder).model))
-    print(f"warning: no config.json beside {path}: is it of pixels as the model's?", flush=True)
+    print(
+        f"warning: no config.json beside {path}: check that it was trained on pixels normalized as "
+        "the model's.",
+        flush=True,
+    )
     return Weights(values)

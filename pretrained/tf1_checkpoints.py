@@ -1,5 +1,6 @@
-"""Weights of the authors' TensorFlow 1 checkpoints, slim's and deeplab's, under our names."""
+"""The authors' TensorFlow 1 checkpoints, slim's and deeplab's, as weights under our names."""
 
+import pathlib
 import re
 from collections.abc import Mapping
 
@@ -8,24 +9,9 @@ import tensorflow as tf
 
 from data.terminal import first_line
 from model.resnet import AUTHORS, AUTHORS_BETA, BACKBONES
-from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, by_our_names, recognised
+from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, identify_backbone, rename
 
-
-def checkpoint_reader(file):
-    try:
-        return tf.train.load_checkpoint(str(file))
-    except (IndexError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"it is damaged, or no checkpoint: {first_line(error)}") from error
-
-
-def read_tf1(reader):
-    try:
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (IndexError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"it is damaged: {first_line(error)}") from error
-
-
-# Rates are in no variable. The authors' code: "set multi_grid = [1, 2, 4] when using provided
+# No variable holds the rates. The authors' code: "set multi_grid = [1, 2, 4] when using provided
 # 'resnet_v1_{50,101}_beta' checkpoints"; its commands have the paper's rates of ASPP.
 MULTI_GRID = (1, 2, 4)
 ATROUS_RATES = (6, 12, 18, 24)
@@ -36,27 +22,49 @@ HEAD = {
     "aspp_project": "concat_projection",
     **{f"aspp_atrous{i}": f"aspp{i}" for i in range(1, len(ATROUS_RATES) + 1)},
 }
-LATER_MODEL = re.compile(r"decoder/|aspp\d_(depthwise|pointwise)/")
+DEEPLABV3_PLUS = re.compile(r"decoder/|aspp\d_(depthwise|pointwise)/")
 SLOTS = r"Momentum|(Adam|RMSProp|Ftrl)(_1)?|Adagrad|Adadelta(_1)?|ExponentialMovingAverage"
-# What training keeps, and of a network for ImageNet its mean pixel and its classifier.
-OF_NO_USE = (
+# Training's variables, and of a network for ImageNet its mean pixel and its classifier.
+IGNORED = (
     rf".*/({SLOTS})|global_step|beta[12]_power|resnet_v1_\w+/(mean_rgb|logits/(weights|biases))"
 )
 
 
-def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
+def variable_names(file: pathlib.Path) -> list[str]:
+    """A checkpoint, ours or third-party -> its variables. Raises ValueError where it is damaged."""
+    try:
+        return list(tf.train.load_checkpoint(str(file)).get_variable_to_shape_map())
+    except (IndexError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"it is damaged, or not a checkpoint: {first_line(error)}") from error
+
+
+def from_tf1(file: pathlib.Path) -> Weights:
     """A checkpoint of slim's resnet_v1_50 or 101, the beta ones, or deeplab's -> by our names.
 
-    What an optimizer keeps, ImageNet's logits and mean_rgb are left out. Of a segmentation model
-    the rates cannot be read off: they are taken to be MULTI_GRID and ATROUS_RATES.
-    Raises ValueError where it is of another network, DeepLabv3+ for one, or of another mean pixel.
+    Raises ValueError where it is damaged, of another network (such as DeepLabv3+), or of another
+    mean pixel.
     """
-    if later := next(filter(LATER_MODEL.match, sorted(foreign)), None):
+    names = variable_names(file)
+    try:
+        reader = tf.train.load_checkpoint(str(file))
+        return rename_tf1({name: reader.get_tensor(name) for name in names})
+    except (IndexError, tf.errors.OpError) as error:
+        raise ValueError(f"it is damaged: {first_line(error)}") from error
+
+
+def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
+    """Variables by the authors' names -> the same by ours.
+
+    An optimizer's variables, ImageNet's logits and mean_rgb are left out. The rates of a
+    segmentation model are in no variable: they are taken to be MULTI_GRID and ATROUS_RATES.
+    Raises ValueError where they are of another network, or of another mean pixel.
+    """
+    if later := next(filter(DEEPLABV3_PLUS.match, sorted(foreign)), None):
         raise ValueError(f"It is DeepLabv3+, not DeepLabv3: it has {later}.")
     scope = next(filter(None, (re.match(r"resnet_v1_\w+", name) for name in foreign)), ("",))[0]
-    weights = by_our_names(foreign, _names(scope), OF_NO_USE)
+    weights = rename(foreign, _names(scope), IGNORED)
     values = dict(weights.values)
-    backbone = recognised(values, "the authors", pixels=AUTHORS, beta=AUTHORS_BETA)
+    backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=AUTHORS_BETA)
     _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)
     if "logits/kernel" not in values:
         return weights._replace(model={"backbone": backbone})
@@ -64,7 +72,7 @@ def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
     image_pooling = "image_pooling/weights" in foreign
     folded = ()
     if image_pooling and (kernel := values.get("aspp_project_conv/kernel")) is not None:
-        filters = kernel.shape[3]  # They put the image-level features first, we put them last.
+        filters = kernel.shape[3]  # Theirs come first in the concatenation, ours last.
         values["aspp_project_conv/kernel"] = np.roll(kernel, -filters, axis=2)
         folded = ("aspp_project_conv/kernel",)
     model = {
@@ -81,19 +89,19 @@ def from_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
 
 
 def _check_mean(mean, backbone):
-    """slim's mean pixel, if it is there, and a backbone: with a stem of 7x7 they are to agree."""
+    """slim's mean pixel, or None, and a backbone: with a stem of 7x7 they must agree."""
     expected = BACKBONES[backbone].mean_pixel
     if mean is None or BACKBONES[backbone].beta:
         return
     if np.shape(mean) != (3,) or not np.allclose(mean, expected, atol=0.01):
         raise ValueError(
-            f"Its mean_rgb is {np.round(mean, 2).tolist()}, and {backbone} sees pixels less "
+            f"Its mean_rgb is {np.round(mean, 2).tolist()}, but {backbone} subtracts "
             f"{list(expected)}: it was trained on other pixels."
         )
 
 
 def _names(scope):
-    """Our names and theirs; scope: of their backbone's."""
+    """The source's name of each of our weights; scope: of its backbone."""
     layers = {f"conv1{end}": f"{scope}/conv1{end}" for end in ("", "_1", "_2", "_3")} | HEAD
     for block, unit, conv in UNIT_CONVS:
         theirs = f"{scope}/block{block}/unit_{unit}/bottleneck_v1/"

@@ -1,5 +1,6 @@
-"""Weights of torchvision's ResNets and DeepLabv3 under our names."""
+"""torchvision's ResNets and DeepLabv3, from a .pth, as weights under our names."""
 
+import pathlib
 import pickle
 import re
 from collections.abc import Mapping
@@ -8,47 +9,11 @@ import numpy as np
 
 from data.terminal import first_line
 from model.resnet import TORCHVISION
-from pretrained.weights import UNIT_CONVS, Weights, by_our_names, recognised
+from pretrained.weights import UNIT_CONVS, Weights, identify_backbone, rename
 
-PYTORCH = (".pth", ".pt")
-STATE = ("model", "state_dict", "model_state_dict")  # Where trainings keep it in a larger dict.
-
-
-def read_pytorch(file):
-    """A .pth -> its tensors by name, without running anything that is in it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ValueError("reading it takes PyTorch: pip install torch") from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # What a damaged pickle makes it raise may be anything.
-        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
-            raise ValueError(
-                "it holds more than weights, and reading that could run code: not read. Save "
-                "model.state_dict() alone."
-            ) from error
-        # What PyTorch says of a pickle is how to run it all the same.
-        said = "" if isinstance(error, pickle.UnpicklingError) else f": {first_line(error)}"
-        raise ValueError(f"it is damaged, or no file of PyTorch{said}") from error
-    if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
-        state = next((state[key] for key in STATE if isinstance(state.get(key), dict)), state)
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in state.items()
-    ):
-        raise ValueError("it is no state_dict, tensors by name. Save model.state_dict() alone.")
-    values = {}
-    for name, tensor in state.items():
-        try:
-            values[name] = tensor.detach().float().numpy()
-        except (TypeError, RuntimeError) as error:  # Sparse, quantized, or without storage.
-            raise ValueError(f"{name} is no dense tensor of numbers.") from error
-    if all(name.startswith("module.") for name in values):  # Of DistributedDataParallel.
-        return {name.removeprefix("module."): value for name, value in values.items()}
-    return values
-
-
-# What their DeepLabv3 is beside its backbone; rates as stated at output_stride 16.
+SUFFIXES = (".pth", ".pt")
+STATE_KEYS = ("model", "state_dict", "model_state_dict")  # Of a training's larger dictionary.
+# Arguments of deeplabv3 that make torchvision's; rates as stated at output_stride 16.
 MODEL = {
     "num_blocks": 4,
     "output_stride": 8,
@@ -81,10 +46,19 @@ NORM = {
     "moving_variance": "running_var",
 }
 # The auxiliary classifier, ImageNet's, and the counts of batches.
-OF_NO_USE = r"aux_classifier\..*|fc\.(weight|bias)|.*\.num_batches_tracked"
+IGNORED = r"aux_classifier\..*|fc\.(weight|bias)|.*\.num_batches_tracked"
 
 
-def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
+def from_torchvision(file: pathlib.Path) -> Weights:
+    """A .pth or .pt of resnet50, resnet101 or deeplabv3 -> its weights by our names.
+
+    Nothing that is in the file is run. Raises ValueError where it is damaged, holds more than
+    weights or is of another network, and where PyTorch is not installed.
+    """
+    return rename_torchvision(_read(file))
+
+
+def rename_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     """A state_dict of resnet50, resnet101, or deeplabv3 with one of them -> the same by our names.
 
     The auxiliary classifier, ImageNet's classifier and the counts of batches are left out. Raises
@@ -94,12 +68,12 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     if not segments and any(name.startswith("classifier.") for name in foreign):
         raise ValueError("Its classifier is not DeepLabv3's.")
     prefix = "backbone." if any(name.startswith("backbone.") for name in foreign) else ""
-    weights = by_our_names(foreign, _names(prefix), OF_NO_USE)
+    weights = rename(foreign, _names(prefix), IGNORED)
     values = {  # They have the filters first.
         name: value.transpose(2, 3, 1, 0) if name.endswith("/kernel") else value
         for name, value in weights.values.items()
     }
-    model = {"backbone": recognised(values, "torchvision", pixels=TORCHVISION)}
+    model = {"backbone": identify_backbone(values, "torchvision", pixels=TORCHVISION)}
     if segments:
         if "logits/bias" not in values:
             raise ValueError("It lacks classifier.4.bias, of which each class has one.")
@@ -107,8 +81,44 @@ def from_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     return weights._replace(values=values, model=model)
 
 
+def _read(file):
+    """A .pth -> its tensors by name."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError("reading it needs PyTorch: pip install torch") from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged pickle can raise anything.
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
+            raise ValueError(
+                "it holds more than weights, and reading that could run code: not read. Save "
+                "model.state_dict() only."
+            ) from error
+        # PyTorch's own message advises to run the pickle all the same.
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f": {first_line(error)}"
+        raise ValueError(f"it is damaged, or not a file of PyTorch{reason}") from error
+    if isinstance(state, dict):  # A training's checkpoint has them beside its optimizer's.
+        state = next((state[key] for key in STATE_KEYS if isinstance(state.get(key), dict)), state)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in state.items()
+    ):
+        raise ValueError(
+            "not a state_dict (a mapping of names to tensors). Save model.state_dict() only."
+        )
+    values = {}
+    for name, tensor in state.items():
+        try:
+            values[name] = tensor.detach().float().numpy()
+        except (TypeError, RuntimeError) as error:  # Sparse, quantized, or without storage.
+            raise ValueError(f"{name} is not a dense tensor of numbers.") from error
+    if all(name.startswith("module.") for name in values):  # Of DistributedDataParallel.
+        return {name.removeprefix("module."): value for name, value in values.items()}
+    return values
+
+
 def _names(prefix):
-    """Our names and theirs; prefix: of their backbone's."""
+    """The source's name of each of our weights; prefix: of its backbone."""
     modules = {"conv1_conv": f"{prefix}conv1", "conv1_bn": f"{prefix}bn1", **HEAD}
     for block, unit, conv in UNIT_CONVS:
         ours, theirs = f"block{block}_unit{unit}_{conv}", f"{prefix}layer{block}.{unit - 1}."

@@ -1,4 +1,4 @@
-"""Weights from elsewhere into a model, by name, and a report of what went where."""
+"""Weights under our names, and into a model by them, with a report of what went where."""
 
 import itertools
 import re
@@ -10,10 +10,10 @@ import numpy as np
 
 from model.resnet import BACKBONES, Pixels
 
-GROUPS = ("backbone", "cascade", "aspp", "logits")  # Of a network's weights, in its order.
+GROUPS = ("backbone", "cascade", "aspp", "logits")  # Of a network's weights, from input to output.
 PARTS = {"whole": GROUPS, "without_logits": GROUPS[:3], "backbone": GROUPS[:1]}
 
-# Block, unit and conv (0: the shortcut's) of all ResNets, of others' deepest too.
+# Block, unit and conv (0: the shortcut's) of all ResNets, the deepest third-party ones included.
 UNIT_CONVS = tuple(itertools.product(range(1, 5), range(1, 65), range(4)))
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # In Keras's order.
 
@@ -22,28 +22,28 @@ PROBES = ("block1_unit1_2_conv/kernel", "block1_unit1_3_conv/kernel")
 
 
 class Weights(NamedTuple):
-    """Weights by our names, and what is known of where they come from."""
+    """Weights by our names, and what is known of their source."""
 
     values: Mapping[str, np.ndarray]  # By `layer/weight`.
-    # Arguments of deeplabv3 that they were trained with: its backbone, which says how they see a
-    # pixel; and if they are a whole segmentation model's, all the others.
+    # Arguments of deeplabv3 that they were trained with: the backbone, which fixes how a pixel is
+    # normalized; and if they are a whole segmentation model's, all the others.
     model: Mapping[str, Any] = {}
-    names: Mapping[str, str] = {}  # Our names and theirs, of what is not there too.
-    folded: tuple[str, ...] = ()  # Our names: the numbers are others than there, to the same end.
-    skipped: tuple[str, ...] = ()  # Names there: beside the network, as an optimizer's are.
-    unknown: tuple[str, ...] = ()  # Names there: of what such a network does not have.
+    source_names: Mapping[str, str] = {}  # By our name, also of weights that the source lacks.
+    folded: tuple[str, ...] = ()  # Our names: other numbers than the source's, the same function.
+    skipped: tuple[str, ...] = ()  # Source's names: not of the network, such as an optimizer's.
+    unknown: tuple[str, ...] = ()  # Source's names: of layers that such a network does not have.
 
 
 class Report(NamedTuple):
-    """Names of weights, as `layer/weight` or as they were there, by what became of them."""
+    """Names of weights, as `layer/weight` or the source's, by what became of them."""
 
     loaded: list[str]
-    renamed: list[str]  # Of those loaded: had another name there.
-    folded: list[str]  # Of those loaded: have other numbers than there, to the same end.
-    skipped: list[str]  # There, but not of the part that was asked for, or beside the network.
-    unknown: list[str]  # There, and of that part or of no known one, but not in the model.
-    missing: list[str]  # Of that part of the model, but not there: they stay as they were.
-    mismatched: dict[str, str]  # Of another shape there, and which: they stay as they were.
+    renamed: list[str]  # Loaded; the source has another name.
+    folded: list[str]  # Loaded; other numbers than the source's, the same function.
+    skipped: list[str]  # In the source, but not of the requested part, or not of the network.
+    unknown: list[str]  # In the source, of the requested part or of none, but not in the model.
+    missing: list[str]  # Of that part of the model, but not in the source: unchanged.
+    mismatched: dict[str, str]  # Of another shape in the source, and both shapes: unchanged.
 
 
 def group_of(name: str) -> str:
@@ -53,32 +53,38 @@ def group_of(name: str) -> str:
     return next((group for group in GROUPS[2:] if name.startswith(group)), "backbone")
 
 
-def by_our_names(
-    foreign: Mapping[str, np.ndarray], names: Mapping[str, str], of_no_use: str
-) -> Weights:
-    """Weights by other people's names -> by ours, as the names say: ours, and theirs for it.
+def rename(foreign: Mapping[str, np.ndarray], names: Mapping[str, str], ignored: str) -> Weights:
+    """Weights by the source's names -> the same by ours.
 
-    of_no_use: a regular expression for what may be there beside the network; what is neither is
-    unknown. Raises ValueError for a weight of another number of dimensions than it has here.
+    Args:
+      foreign: the source's weights by its names.
+      names: the source's name of each of our weights.
+      ignored: a regular expression for names that are not of the network; names that it does not
+        match and that `names` lacks are unknown.
+
+    Raises:
+      ValueError: a weight has another number of dimensions than ours.
     """
     there = {ours: theirs for ours, theirs in names.items() if theirs in foreign}
     values = {ours: np.asarray(foreign[name], np.float32) for ours, name in there.items()}
     for ours, value in values.items():
         if value.ndim != (4 if ours.endswith("/kernel") else 1):
-            raise ValueError(f"{names[ours]} has the shape {value.shape}, as no such weight has.")
+            raise ValueError(
+                f"{names[ours]} has the shape {value.shape}, which such a weight never has."
+            )
     others = sorted(foreign.keys() - set(there.values()))
-    skipped = tuple(name for name in others if re.fullmatch(of_no_use, name))
+    skipped = tuple(name for name in others if re.fullmatch(ignored, name))
     unknown = tuple(name for name in others if name not in skipped)
-    return Weights(values, names=names, skipped=skipped, unknown=unknown)
+    return Weights(values, source_names=names, skipped=skipped, unknown=unknown)
 
 
-def recognised(
+def identify_backbone(
     values: Mapping[str, np.ndarray], source: str, *, pixels: Pixels, beta: Pixels | None = None
 ) -> str:
-    """Weights by our names -> the key of BACKBONES that they are of, by their names and shapes.
+    """Weights by our names -> their key of BACKBONES, told from their names and shapes.
 
-    pixels, beta: those of the source's networks, and of its networks with a stem of three convs.
-    Raises ValueError where they are of no such network.
+    pixels, beta: how the source's networks normalize pixels, and those with a stem of three convs.
+    Raises ValueError where no backbone fits.
     """
     is_beta = "conv1_1_conv/kernel" in values
     units = [(int(b), int(u)) for b, u in re.findall(r"block(\d)_unit(\d+)_", " ".join(values))]
@@ -92,22 +98,28 @@ def recognised(
             if list(shapes.values()) == [(3, 3, w, w), (1, 1, w, 4 * w)]:
                 return name
     raise ValueError(
-        f"It is no ResNet-50 or 101 of {source}: its blocks have {num_units} units, and the first "
-        f"unit's kernels the shapes {', '.join(map(str, shapes.values())) or 'of none of ours'}."
+        f"It is not a ResNet-50 or 101 of {source}: its blocks have {num_units} units, and the "
+        f"first unit's kernels the shapes {', '.join(map(str, shapes.values())) or 'of no ResNet'}."
     )
 
 
 def load(
     model: keras.Model, weights: Weights, *, part: str = "whole", strict: bool = True
 ) -> Report:
-    """Fills a part of a model (a key of PARTS) with weights of the same names -> what went where.
+    """Fills a part of a model with weights of the same names -> what went where.
 
-    Raises ValueError, with nothing loaded, for an unknown part; where nothing fits; for values that
-    are no numbers, or variances below 0; and, if strict, where something of that part is missing,
-    mismatched or unknown.
+    Args:
+      model: of deeplabv3.
+      weights: by our names.
+      part: a key of PARTS.
+      strict: whether a missing, mismatched or unknown weight of that part is an error.
+
+    Raises:
+      ValueError: with nothing loaded; for an unknown part, where nothing fits, for non-finite
+        values and for variances below 0.
     """
     if part not in PARTS:
-        raise ValueError(f"No part {part!r} of a network; there are {', '.join(PARTS)}.")
+        raise ValueError(f"No init_from.part {part!r}; there are {', '.join(PARTS)}.")
     variables = {weight.path: weight for weight in model.weights}
     wanted = {name for name in variables if group_of(name) in PARTS[part]}
     values = weights.values
@@ -117,7 +129,7 @@ def load(
     loaded = [name for name in common if shapes[name][0] == shapes[name][1]]
     report = Report(
         loaded=loaded,
-        renamed=[name for name in loaded if weights.names.get(name, name) != name],
+        renamed=[name for name in loaded if weights.source_names.get(name, name) != name],
         folded=[name for name in loaded if name in weights.folded],
         skipped=[*sorted(values.keys() - of_part), *weights.skipped],
         unknown=[*sorted(of_part - wanted), *weights.unknown],
@@ -125,10 +137,10 @@ def load(
         mismatched={n: f"{a} there, {b} here" for n, (a, b) in shapes.items() if a != b},
     )
     if not report.loaded:
-        raise ValueError(f"Nothing of the {part} is there that fits; nothing was loaded.")
+        raise ValueError(f"No weight of the {part} fits; nothing was loaded.")
     faults = [f"{name}: {shape}" for name, shape in report.mismatched.items()]
-    faults += [f"{with_theirs(name, weights)}: not there" for name in report.missing]
-    faults += [f"{with_theirs(name, weights)}: not in the model" for name in report.unknown]
+    faults += [f"{both_names(name, weights)}: missing" for name in report.missing]
+    faults += [f"{both_names(name, weights)}: not in the model" for name in report.unknown]
     if strict and faults:
         more = [f"and {len(faults) - 10} more"] if len(faults) > 10 else []
         listed = "\n  ".join([*faults[:10], *more])
@@ -141,14 +153,14 @@ def load(
 
 def _check_values(names, weights):
     for name in names:
-        value, said = weights.values[name], with_theirs(name, weights)
+        value, named = weights.values[name], both_names(name, weights)
         if not np.isfinite(value).all():
-            raise ValueError(f"{said} holds values that are no numbers; nothing was loaded.")
+            raise ValueError(f"{named} holds non-finite values; nothing was loaded.")
         if name.endswith("/moving_variance") and (value < 0).any():
-            raise ValueError(f"{said} is below 0, as no variance is; nothing was loaded.")
+            raise ValueError(f"{named} is a variance below 0; nothing was loaded.")
 
 
-def with_theirs(name: str, weights: Weights) -> str:
-    """Our name of a weight -> the same, and what it is called where the weights come from."""
-    theirs = weights.names.get(name, name)
+def both_names(name: str, weights: Weights) -> str:
+    """Our name of a weight -> the same, with the source's name in brackets where it differs."""
+    theirs = weights.source_names.get(name, name)
     return name if theirs == name else f"{name} ({theirs})"

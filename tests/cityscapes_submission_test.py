@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from data.cityscapes import train_ids
-from evaluation.cityscapes_submission import write_submission
+from evaluation import cityscapes_submission
+from evaluation.submission import write_submission
 
 SIZES = {"berlin_000000_000019": (5, 7), "bonn_000001_000019": (9, 3)}
 
@@ -19,7 +20,7 @@ def predictions(sizes=SIZES):
 
 
 def test_it_holds_the_label_ids_of_the_classes(tmp_path):
-    write_submission(tmp_path / "results.zip", predictions().items(), SIZES)
+    write_submission(tmp_path / "results.zip", cityscapes_submission, predictions().items(), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.zip"]
     with zipfile.ZipFile(tmp_path / "results.zip") as archive:
         assert set(archive.namelist()) == {f"{name}.png" for name in SIZES}
@@ -30,11 +31,11 @@ def test_it_holds_the_label_ids_of_the_classes(tmp_path):
 
 
 WRONG = {
-    "an image is not there": (lambda p: p.popitem(), "1 pictures are not one for each of 2"),
-    "another image": (lambda p: p.update(other=p["bonn_000001_000019"]), "3 pictures"),
+    "an image is not there": (lambda p: p.popitem(), "1 PNGs are not one for each of 2"),
+    "another image": (lambda p: p.update(other=p["bonn_000001_000019"]), "3 PNGs"),
     "another size": (
         lambda p: p.update({"bonn_000001_000019": np.zeros((3, 9), np.uint8)}),
-        "is of size .9, 3., unlike its photo",
+        "is of size .9, 3., unlike its image",
     ),
 }
 
@@ -45,5 +46,5 @@ def test_what_the_server_would_refuse_is_not_written(tmp_path, what):
     wrong = predictions()
     spoil(wrong)
     with pytest.raises(ValueError, match=said):
-        write_submission(tmp_path / "results.zip", wrong.items(), SIZES)
+        write_submission(tmp_path / "results.zip", cityscapes_submission, wrong.items(), SIZES)
     assert not list(tmp_path.iterdir())

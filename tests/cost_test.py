@@ -105,7 +105,8 @@ def measure(backbone, *sizes):
     """Prints the bytes that training steps take. To be run in a process of its own."""
     ours = config(backbone, *map(int, sizes))
     size = (ours.train_data.batch_size, *2 * [ours.train_data.crop_size])
-    state = cost.make_state(ours)
+    optimizer = cost.make_optimizer(ours.learning_rate, steps=ours.steps)
+    state = cost.make_state(cost.deeplabv3(**ours.model), optimizer)
     train_step = cost.make_train_step(state, tf.distribute.get_strategy())
     images, labels = tf.zeros((*size, 3), tf.uint8), tf.zeros(size, tf.int32)
     train_step.get_concrete_function(images, labels)

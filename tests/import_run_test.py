@@ -11,17 +11,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import pretrained.import_run
 import train
 from deployment.exporter import Exporter
 from evaluation.prediction import predictor
 from experiments import base
-from model.deeplabv3 import build_model
+from model.deeplabv3 import deeplabv3
 from model.inference import class_probabilities
-from pretrained import import_run
-from pretrained.import_run import as_run
+from pretrained.import_run import import_run
 from pretrained.initialize import check_convention
 from pretrained.open_weights import open_weights
-from pretrained.torchvision_models import from_torchvision
+from pretrained.torchvision_models import rename_torchvision
 from pretrained.weights import load
 from tests.conftest import ROOT
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
@@ -29,6 +29,8 @@ from tests.open_weights_test import keras_network, write_tf1
 from tests.train_test import small_config
 from training.checkpoints import load_weights, read_weights
 from training.run_folder import read_config, read_data
+
+PAPER = base.as_data(base.get_config())
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, c
             np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
     config = read_config(run)
     assert json.loads((run / "eval.json").read_text())["num_images"] == 5
-    model = build_model(config)
+    model = deeplabv3(**config.model)
     assert load_weights(model, run) == 2
     how = {"output_stride": 16, "scales": (1.0,), "flip": False}
     exporter = Exporter(run, inference=how, gate_images=1, data_dir=str(shapes_dir))
@@ -85,7 +87,7 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     run = tmp_path / "runs" / "imported" / "deeplab_model.ckpt"
     data = read_data(run)
     assert data["class_names"][1] == "aeroplane" and data["palette"][1] == [128, 0, 0]
-    model = build_model(read_config(run))
+    model = deeplabv3(**read_config(run).model)
     assert load_weights(model, run) == 0
     expected = open_weights(checkpoint, "").values
     for weight in model.weights:
@@ -104,7 +106,7 @@ def test_a_whole_model_is_taken_by_the_other_programs(checkpoint, tmp_path):
     Image.fromarray(image).save(tmp_path / "photo.png")
     done = program(tmp_path, "predict.py", f"--run={checkpoint}", "photo.png")
     assert done.returncode == 0, done.stderr
-    model = build_model(read_config(tmp_path / "runs" / "imported" / "deeplab_model.ckpt"))
+    model = deeplabv3(**read_config(tmp_path / "runs" / "imported" / "deeplab_model.ckpt").model)
     load(model, open_weights(checkpoint, ""))
     predict = predictor(model, backbone="resnet_tiny", output_stride=16)
     mask = np.array(Image.open(tmp_path / "predictions" / "photo_mask.png"))
@@ -115,13 +117,13 @@ def test_a_whole_model_is_taken_by_the_other_programs(checkpoint, tmp_path):
 
 
 def test_another_file_of_the_same_name_is_no_silent_match(checkpoint, tmp_path):
-    run = as_run(checkpoint)
-    assert as_run(checkpoint) == run
+    run = import_run(checkpoint, PAPER)
+    assert import_run(checkpoint, PAPER) == run
     values = random_values(tf1_shapes("tiny", num_classes=21))
     values["logits/semantic/biases"] += 1
     write_tf1(tmp_path / checkpoint, values)
     with pytest.raises(ValueError, match="was imported from another file than deeplab/model.ckpt"):
-        as_run(checkpoint)
+        import_run(checkpoint, PAPER)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -135,17 +137,17 @@ def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
         if len(calls) == 1:
             if not same:
                 write_tf1(tmp_path / checkpoint, {**values, "logits/semantic/biases": np.ones(21)})
-            as_run(checkpoint)
+            import_run(checkpoint, PAPER)
         return weights
 
     values = random_values(tf1_shapes("tiny", num_classes=21))
-    monkeypatch.setattr(import_run, "open_weights", opened)
+    monkeypatch.setattr(pretrained.import_run, "open_weights", opened)
     if same:
-        run = as_run(checkpoint)
-        assert load_weights(build_model(read_config(run)), run) == 0
+        run = import_run(checkpoint, PAPER)
+        assert load_weights(deeplabv3(**read_config(run).model), run) == 0
     else:
         with pytest.raises(ValueError, match="was imported from another file"):
-            as_run(checkpoint)
+            import_run(checkpoint, PAPER)
     assert len(calls) == 2
     assert [path.name for path in (tmp_path / "runs" / "imported").iterdir()] == [
         "deeplab_model.ckpt"
@@ -154,25 +156,25 @@ def test_two_programs_import_at_once(checkpoint, same, tmp_path, monkeypatch):
 
 def test_a_model_of_other_classes_is_said_how_to_train_from(tmp_path, monkeypatch, capsys):
     """The command that is proposed takes all of it but its logits."""
-    weights = from_torchvision(random_values(torchvision_shapes("tiny", 5)))
-    monkeypatch.setattr(import_run, "open_weights", lambda path, backbone: weights)
+    weights = rename_torchvision(random_values(torchvision_shapes("tiny", 5)))
+    monkeypatch.setattr(pretrained.import_run, "open_weights", lambda path, backbone: weights)
     (tmp_path / "x.pth").write_bytes(b"x")
     with pytest.raises(ValueError, match="has 5 classes, and only VOC's 21") as error:
-        as_run(str(tmp_path / "x.pth"))
+        import_run(str(tmp_path / "x.pth"), PAPER)
     command = shlex.split(str(error.value).partition("python train.py ")[2])
     fields = dict(flag.removeprefix("--config.").split("=") for flag in command[1:])
     fields["model.multi_grid"] = ast.literal_eval(fields["model.multi_grid"])
     assert fields["init_from.part"] == "without_logits"
     config = base.get_config()
     config.update_from_flattened_dict(fields)
-    check_convention(weights, config)
+    check_convention(weights, config.model, path=config.init_from.path, part=config.init_from.part)
     assert not capsys.readouterr().out
-    assert not load(build_model(config), weights, part="without_logits").unknown
+    assert not load(deeplabv3(**config.model), weights, part="without_logits").unknown
 
 
 def test_a_file_that_is_not_there_is_no_missing_run():
     with pytest.raises(FileNotFoundError, match="There is no file nowhere.pth"):
-        as_run("nowhere.pth")
+        import_run("nowhere.pth", PAPER)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_what_is_no_model_of_vocs_classes_is_refused(num_classes, said, tmp_path
     monkeypatch.chdir(tmp_path)
     write_tf1(tmp_path / "x.ckpt", random_values(tf1_shapes("tiny", num_classes=num_classes)))
     with pytest.raises(ValueError, match=said):
-        as_run("x.ckpt")
+        import_run("x.ckpt", PAPER)
     assert not (tmp_path / "runs").exists()
 
 
@@ -198,17 +200,17 @@ def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"x.ckpt: .*\n  aspp_1x1_bn/gamma \(aspp0/BatchNorm/gamma\): not there"
     ):
-        as_run("x.ckpt")
+        import_run("x.ckpt", PAPER)
     assert not list(tmp_path.glob("runs/**/*.json"))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 91)])
 def test_whole_images_have_the_output_of_torchvisions_network_itself(size):
     """At any size: nothing is padded."""
-    weights = from_torchvision(random_values(torchvision_shapes("tiny", 21)))
+    weights = rename_torchvision(random_values(torchvision_shapes("tiny", 21)))
     config = small_config(**{"model.backbone": "resnet_tiny_torchvision"})
     config.model.update({**weights.model, "batch_norm_decay": 0.9})
-    model = build_model(config)
+    model = deeplabv3(**config.model)
     load(model, weights)
     predict = predictor(model, backbone="resnet_tiny_torchvision", output_stride=8)
     image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
@@ -217,10 +219,3 @@ def test_whole_images_have_the_output_of_torchvisions_network_itself(size):
     np.testing.assert_allclose(class_probabilities(model, image, **how), expected, atol=1e-5)
     assert len(np.unique(expected.argmax(-1))) > 2
     assert (predict(image).numpy() == expected.argmax(-1)).mean() > 0.9999
-
-
-def test_a_config_written_before_heads_had_names_is_read(tmp_path):
-    config = json.loads(small_config().to_json())
-    del config["model"]["head"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert read_config(tmp_path).model.head == "paper"

@@ -9,7 +9,7 @@ from keras.applications import resnet as keras_resnet
 
 from model.layers import BATCH_NORM_EPSILON
 from model.resnet import resnet
-from pretrained.keras_applications import EPSILON, from_keras
+from pretrained.keras_applications import EPSILON, rename_keras
 from pretrained.weights import load
 from tests.foreign_networks import random_values
 
@@ -34,7 +34,7 @@ def ours_without_weights(depth, output_stride):
 
 def ours(depth, output_stride):
     model = ours_without_weights(depth, output_stride)
-    load(model, from_keras(theirs(depth)[1]), part="backbone")
+    load(model, rename_keras(theirs(depth)[1]), part="backbone")
     return model
 
 
@@ -60,13 +60,13 @@ def test_the_features_are_those_of_keras_applications(depth, output_stride, size
 
 
 def test_every_weight_there_is_renamed_or_folded_and_none_is_left_out():
-    weights = from_keras(theirs(50)[1])
+    weights = rename_keras(theirs(50)[1])
     assert weights.model == {"backbone": "resnet50_keras"} and not weights.skipped
     means = [name for name in weights.folded if name.endswith("moving_mean")]
     assert len(means) == 53 and len(weights.folded) == 2 * 53  # Each conv has a batch norm.
     assert not any(name.endswith("/bias") for name in weights.values)
     top = {"predictions/kernel": np.zeros((2048, 1000)), "predictions/bias": np.zeros(1000)}
-    assert from_keras({**theirs(50)[1], **top}).skipped == tuple(sorted(top))
+    assert rename_keras({**theirs(50)[1], **top}).skipped == tuple(sorted(top))
 
 
 def test_another_epsilon_and_a_bias_are_the_same_numbers_once_folded():
@@ -74,7 +74,7 @@ def test_another_epsilon_and_a_bias_are_the_same_numbers_once_folded():
     values = dict(theirs(50)[1])
     rng = np.random.default_rng(0)
     values["conv1_bn/moving_variance"] = np.full(64, 1e-6, np.float32)
-    folded = from_keras(values).values
+    folded = rename_keras(values).values
     mean, variance = (folded[f"conv1_bn/moving_{name}"] for name in ("mean", "variance"))
     x, bias = rng.normal(size=64), values["conv1_conv/bias"]
     expected = (x + bias - values["conv1_bn/moving_mean"]) / np.sqrt(1e-6 + EPSILON)
@@ -87,9 +87,9 @@ def test_another_epsilon_and_a_bias_are_the_same_numbers_once_folded():
 
 def test_another_network_of_keras_applications_is_refused():
     with pytest.raises(ValueError, match="no ResNet-50 or 101 of keras.applications"):
-        from_keras({"Conv1/kernel": np.zeros((3, 3, 3, 32))})
+        rename_keras({"Conv1/kernel": np.zeros((3, 3, 3, 32))})
     with pytest.raises(ValueError, match="It is a ResNet of version 2, ours are of version 1"):
-        from_keras({**theirs(50)[1], "post_bn/gamma": np.zeros(2048)})
+        rename_keras({**theirs(50)[1], "post_bn/gamma": np.zeros(2048)})
 
 
 def test_a_conv_whose_bias_is_not_there_has_no_mean_either():
@@ -98,18 +98,18 @@ def test_a_conv_whose_bias_is_not_there_has_no_mean_either():
     del values["conv1_conv/bias"]
     model = ours_without_weights(50, 16)
     with pytest.raises(ValueError, match=r"conv1_bn/moving_mean \(conv1_conv/bias\): not there"):
-        load(model, from_keras(values), part="backbone")
+        load(model, rename_keras(values), part="backbone")
 
 
 def test_a_bias_of_another_shape_is_named():
     """One number would be taken off every channel's mean."""
     values = {**theirs(50)[1], "conv1_conv/bias": np.ones(1)}
     with pytest.raises(ValueError, match=r"conv1_conv/bias has the shape \(1,\), .*mean \(64,\)"):
-        from_keras(values)
+        rename_keras(values)
 
 
 @pytest.mark.parametrize(
     "name", ["conv2_block1_1_se/kernel", "conv1_conv/gain", "attention/kernel"]
 )
 def test_what_such_a_network_does_not_have_is_unknown(name):
-    assert from_keras({**theirs(50)[1], name: np.ones(3)}).unknown == (name,)
+    assert rename_keras({**theirs(50)[1], name: np.ones(3)}).unknown == (name,)

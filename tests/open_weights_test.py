@@ -15,9 +15,9 @@ import tensorflow as tf
 from experiments import base
 from model.deeplabv3 import deeplabv3
 from pretrained import keras_applications
-from pretrained.initialize import check_convention, initialise
+from pretrained.initialize import check_convention, initialize
 from pretrained.open_weights import open_weights
-from pretrained.torchvision_models import STATE, from_torchvision
+from pretrained.torchvision_models import STATE_KEYS, rename_torchvision
 from pretrained.weights import Weights
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
 from training.checkpoints import weights_by_name
@@ -103,6 +103,15 @@ def config_for(backbone, **init_from):
     return config
 
 
+def fill(model, config):
+    return initialize(model, config.model, **config.init_from)
+
+
+def check(weights, config):
+    how = {"path": config.init_from.path, "part": config.init_from.part}
+    check_convention(weights, config.model, **how)
+
+
 def values_of(model):
     return {weight.path: weight.numpy() for weight in model.weights}
 
@@ -146,7 +155,7 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
 
 def test_the_report_says_what_became_of_every_weight(files):
     config = config_for("resnet_tiny_keras", path=str(files / "saved.h5"), part="backbone")
-    report = initialise(deeplabv3("resnet_tiny_keras"), config).splitlines()
+    report = fill(deeplabv3("resnet_tiny_keras"), config).splitlines()
     assert report[0] == f"Weights from {files / 'saved.h5'}:"
     fields = ["loaded", "renamed", "folded", "skipped", "unknown", "missing", "mismatched"]
     assert report[1].split() == fields
@@ -154,7 +163,7 @@ def test_the_report_says_what_became_of_every_weight(files):
     # Seven units of three convs, four shortcuts, and the stem; each with four of batch norm.
     assert counts == {"backbone": [26 * 5, 25 * 5, 26 * 2, 0, 0, 0, 0]}
     config = config_for("resnet_tiny", path=str(files / "model.ckpt"), part="without_logits")
-    report = initialise(deeplabv3("resnet_tiny"), config).splitlines()
+    report = fill(deeplabv3("resnet_tiny"), config).splitlines()
     counts = {line.split()[0]: list(map(int, line.split()[1:])) for line in report[2:-1]}
     assert counts["aspp"] == [30, 30, 1, 0, 0, 0, 0]
     assert counts["logits"] == [0, 0, 0, 2, 0, 0, 0]
@@ -215,10 +224,10 @@ def test_a_missing_variable_is_named_and_nothing_is_loaded(files, strict, tmp_pa
     if strict:
         said = f"nothing was loaded:\n(.*\n)*.*{re.escape(missing)}/beta\\): not there"
         with pytest.raises(ValueError, match=said):
-            initialise(model, config)
+            fill(model, config)
         faults = before
     else:
-        report = initialise(model, config)
+        report = fill(model, config)
         assert "(1, 1, 512, 64) there, (3, 3, 512, 64) here" in report
         assert f"missing: {missing}/beta)" in report
     after = values_of(model)
@@ -229,9 +238,9 @@ def test_a_missing_variable_is_named_and_nothing_is_loaded(files, strict, tmp_pa
 def test_weights_of_another_depth_are_called_so():
     theirs = Weights({}, {"backbone": "resnet50_torchvision"})
     with pytest.raises(ValueError, match="resnet50_torchvision, which is of another depth than"):
-        check_convention(theirs, config_for("resnet101_torchvision", path="x.pth"))
+        check(theirs, config_for("resnet101_torchvision", path="x.pth"))
     with pytest.raises(ValueError, match="trained as backbone resnet50_torchvision, which sees"):
-        check_convention(theirs, config_for("resnet101_keras", path="x.pth"))
+        check(theirs, config_for("resnet101_keras", path="x.pth"))
 
 
 def test_weights_of_another_convention_are_refused_with_the_one_to_configure(files, capsys):
@@ -241,18 +250,18 @@ def test_weights_of_another_convention_are_refused_with_the_one_to_configure(fil
         before = values_of(model)
         config = config_for("resnet_tiny_torchvision", path=str(files / path), part="backbone")
         with pytest.raises(ValueError, match=f"--config.model.backbone={theirs} takes it"):
-            initialise(model, config)
+            fill(model, config)
         for name, value in values_of(model).items():
             np.testing.assert_array_equal(value, before[name], err_msg=name)
-    theirs = from_torchvision(random_values(torchvision_shapes("tiny", 21)))
+    theirs = rename_torchvision(random_values(torchvision_shapes("tiny", 21)))
     config = config_for("resnet_tiny_torchvision", path="x.pth")
     with pytest.raises(ValueError, match="--config.model.head=torchvision takes it"):
-        check_convention(theirs, config)
+        check(theirs, config)
     config.init_from.part = "backbone"
-    check_convention(theirs, config)
+    check(theirs, config)
     assert not capsys.readouterr().out
     config.init_from.part, config.model.head = "without_logits", "torchvision"
-    check_convention(theirs, config)
+    check(theirs, config)
     said = capsys.readouterr().out
     assert "trained with multi_grid [1, 1, 1]; here it is [1, 2, 4]" in said
     assert "trained with atrous_rates [6, 12, 18]; here it is [2, 4, 6]" in said
@@ -260,16 +269,16 @@ def test_weights_of_another_convention_are_refused_with_the_one_to_configure(fil
 
 def test_a_run_of_ours_says_its_convention_and_a_bare_checkpoint_cannot(tmp_path, capsys):
     run = tmp_path / "run"
-    open_run(run, config_for("resnet_tiny_keras"))
+    open_run(run, base.as_data(config_for("resnet_tiny_keras")))
     checkpoint = tf.train.Checkpoint(model=weights_by_name(deeplabv3("resnet_tiny_keras")))
     for folder in (run / "checkpoints", run / "best", tmp_path / "bare"):
         tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(1)
     for path in (run, run / "best", run / "checkpoints" / "ckpt-1"):
         with pytest.raises(ValueError, match="--config.model.backbone=resnet_tiny_keras takes it"):
-            initialise(deeplabv3("resnet_tiny"), config_for("resnet_tiny", path=str(path)))
-        initialise(deeplabv3("resnet_tiny_keras"), config_for("resnet_tiny_keras", path=str(path)))
+            fill(deeplabv3("resnet_tiny"), config_for("resnet_tiny", path=str(path)))
+        fill(deeplabv3("resnet_tiny_keras"), config_for("resnet_tiny_keras", path=str(path)))
     assert "warning" not in capsys.readouterr().out
-    initialise(
+    fill(
         deeplabv3("resnet_tiny"), config_for("resnet_tiny", path=str(tmp_path / "bare" / "ckpt-1"))
     )
     assert "no config.json beside" in capsys.readouterr().out
@@ -287,7 +296,7 @@ def test_a_state_dict_is_read_and_all_else_of_pytorch_refused(tmp_path):
     values = random_values(torchvision_shapes("tiny", 21))
     state = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
     torch.save(state, tmp_path / "whole.pth")
-    read, expected = open_weights(str(tmp_path / "whole.pth"), ""), from_torchvision(values)
+    read, expected = open_weights(str(tmp_path / "whole.pth"), ""), rename_torchvision(values)
     assert read.model == expected.model and read.skipped == expected.skipped
     for name, value in expected.values.items():
         np.testing.assert_array_equal(read.values[name], value, err_msg=name)
@@ -352,11 +361,11 @@ def test_what_pytorch_says_of_other_pickles_is_not_passed_on(tmp_path, monkeypat
         open_weights(str(tmp_path / "x.pth"), "")
 
 
-@pytest.mark.parametrize("key", STATE)
+@pytest.mark.parametrize("key", STATE_KEYS)
 def test_a_state_dict_is_found_in_a_trainings_checkpoint(key, tmp_path):
     torch = pytest.importorskip("torch")
     values = random_values(torchvision_shapes("tiny", None))
     state = {f"module.{name}": torch.from_numpy(np.array(value)) for name, value in values.items()}
     torch.save({key: state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "x.pth")
-    read, expected = open_weights(str(tmp_path / "x.pth"), ""), from_torchvision(values)
+    read, expected = open_weights(str(tmp_path / "x.pth"), ""), rename_torchvision(values)
     assert read.values.keys() == expected.values.keys() and read.skipped == expected.skipped

@@ -15,7 +15,7 @@ from PIL import Image
 from data.pipeline import eval_examples
 from evaluation.prediction import predictor
 from evaluation.results import read_counts
-from model.deeplabv3 import build_model
+from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
 from training.checkpoints import load_weights
 from training.run_folder import read_config
@@ -126,7 +126,7 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     config = read_config(run)
-    model = build_model(config)
+    model = deeplabv3(**config.model)
     assert load_weights(model, run) == 3
     predict = predictor(model, backbone=config.model.backbone, output_stride=16)
     ids = np.load(tmp_path / "ids.npz")
@@ -270,7 +270,7 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(shapes_dir, tmp_path, sent,
     assert process.returncode == code, out
     assert "The same command goes on from there" in out
     config = read_config(tmp_path / "run")
-    assert load_weights(build_model(config), tmp_path / "run") > 0
+    assert load_weights(deeplabv3(**config.model), tmp_path / "run") > 0
 
 
 MISTAKES = {

@@ -13,27 +13,32 @@ from training.run_folder import open_run, read_config, write_data
 
 def test_a_config_is_read_back_as_it_was_written(tmp_path):
     config = base.get_config("shapes")
-    open_run(tmp_path / "run", config)
+    open_run(tmp_path / "run", base.as_data(config))
     assert json.loads(read_config(tmp_path / "run").to_json()) == json.loads(config.to_json())
-    open_run(tmp_path / "run", config)  # The same again goes on.
+    open_run(tmp_path / "run", base.as_data(config))  # The same again goes on.
 
 
 def test_a_run_of_another_config_is_refused_with_what_differs(tmp_path):
-    open_run(tmp_path, base.get_config("shapes"))
+    open_run(tmp_path, base.as_data(base.get_config("shapes")))
     before = (tmp_path / "config.json").read_bytes()
     other = base.make_config("base", {"model.multi_grid": (1, 1, 1), "steps": 7}, "shapes")
     with pytest.raises(FileExistsError, match="another --workdir") as error:
-        open_run(tmp_path, other)
+        open_run(tmp_path, base.as_data(other))
     assert "model.multi_grid: [1, 2, 4] there, [1, 1, 1] here" in str(error.value)
     assert "steps" in str(error.value) and "learning_rate" not in str(error.value)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_what_is_no_run_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="is not a run folder: config.json is missing"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"model": ')
     with pytest.raises(ValueError, match="config.json is damaged"):
+        read_config(tmp_path)
+    config = base.as_data(base.get_config("shapes"))
+    del config["eval"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="config.json is damaged: .*eval missing"):
         read_config(tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
         load_weights(deeplabv3("resnet_tiny"), tmp_path)

@@ -12,7 +12,6 @@ import time
 import pytest
 
 from data.files import write_text
-from evaluation.protocol import inference_of
 from experiments import base, run, tables
 from experiments.plan import Work, evaluation_of, is_of, left, plan
 from experiments.run import of_shard, parse_shard, run_all, take
@@ -50,7 +49,7 @@ def root(tmp_path, monkeypatch):
 def work(root, name, *, after=None, seconds=0, outputs=("eval.json", "eval_val_os8.json")):
     folder = root / "runs" / name
     commands = {each: ["program.py", str(folder), each, str(seconds)] for each in outputs}
-    own = inference_of(base.get_config("shapes"))
+    own = base.inference_of(base.get_config("shapes"))
     inference = {each: {**own, "output_stride": 8 if "os8" in each else 16} for each in outputs}
     after = after and root / "runs" / after
     return Work(folder, base.get_config("shapes"), commands, inference, name, after)

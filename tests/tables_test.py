@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from data.pipeline import train_batches
-from evaluation.evaluator import Evaluation
+from evaluation.evaluator import Evaluator
 from experiments import base, protocols, tables
 from model.deeplabv3 import deeplabv3
 from training.run_folder import flat
@@ -188,7 +188,10 @@ def test_every_config_binds_to_the_functions_that_it_feeds(scale):
     for name in [*ROWS, *(f"protocols/{row}" for row in protocols.ROWS)]:
         config = tables.config_of(name, scale)
         inspect.signature(deeplabv3).bind(**config.model)
-        inspect.signature(Evaluation).bind(config, split=config.eval_data.split, **config.eval)
+        backbone = config.model.backbone
+        inspect.signature(Evaluator).bind(
+            None, backbone=backbone, **config.eval_data, **config.eval
+        )
         train = {k: v for k, v in config.train_data.items() if k != "dataset"}
         split = train.pop("split")
         inspect.signature(train_batches).bind(None, split, **train, mean_pixel=None, seed=0)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from model.deeplabv3 import deeplabv3
 from model.resnet import BACKBONES, resnet
 from pretrained.open_weights import open_weights
-from pretrained.tf1_checkpoints import from_tf1
+from pretrained.tf1_checkpoints import rename_tf1
 from pretrained.weights import load
 from tests.foreign_networks import UNITS, random_values, tf1_shapes
 
@@ -105,7 +105,7 @@ def test_hes_stride_place_gives_the_same_numbers(beta, output_stride):
     values = values_of("tiny", beta, None)
     images = keras.Input((None, None, 3))
     how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "batch_norm_decay": 0.9}
-    weights = from_tf1(values)
+    weights = rename_tf1(values)
     model = keras.Model(images, resnet(images, weights.model["backbone"], **how))
     load(model, weights, part="backbone")
     for size in SIZES:
@@ -117,7 +117,7 @@ def test_hes_stride_place_gives_the_same_numbers(beta, output_stride):
 @pytest.mark.parametrize("beta, output_stride", [(False, 8), (True, 16)])
 def test_the_logits_are_the_authors(beta, output_stride):
     values = values_of("tiny", beta, 21)
-    weights = from_tf1(values)
+    weights = rename_tf1(values)
     model = deeplabv3(**{**weights.model, "output_stride": output_stride})
     load(model, weights)
     for size in SIZES:
@@ -182,21 +182,21 @@ def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
 )
 def test_deeplabv3_plus_is_refused(more):
     with pytest.raises(ValueError, match=f"It is DeepLabv3\\+, not DeepLabv3: it has {more}"):
-        from_tf1({**values_of("tiny", True, 21), more: np.zeros((1, 1, 3, 3))})
+        rename_tf1({**values_of("tiny", True, 21), more: np.zeros((1, 1, 3, 3))})
 
 
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="no ResNet-50 or 101 of the authors: .*none of ours"):
-        from_tf1({"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32))})
+        rename_tf1({"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32))})
 
 
 @pytest.mark.parametrize("name", ["aspp5/weights", "resnet_v1_tiny/conv1/biases", "attention/gain"])
 def test_what_such_a_network_does_not_have_is_unknown(name):
-    weights = from_tf1({**values_of("tiny", False, 21), name: np.ones(3)})
+    weights = rename_tf1({**values_of("tiny", False, 21), name: np.ones(3)})
     assert weights.unknown == (name,)
     kept = ("/Momentum", "/RMSProp_1", "/Adam", "/ExponentialMovingAverage")
     slots = {f"aspp0/weights{end}": np.ones(3) for end in kept}
-    weights = from_tf1({**values_of("tiny", False, None), **slots, "beta1_power": np.ones(())})
+    weights = rename_tf1({**values_of("tiny", False, None), **slots, "beta1_power": np.ones(())})
     assert not weights.unknown and slots.keys() <= set(weights.skipped)
 
 
@@ -204,4 +204,4 @@ def test_another_mean_pixel_than_slims_is_refused():
     values = dict(values_of("tiny", False, None))
     values["resnet_v1_tiny/mean_rgb"] = np.array([123.68, 116.78, 103.94], np.float32)
     with pytest.raises(ValueError, match=r"mean_rgb is \[123.68.*less \[123.15, 115.9, 103.06\]"):
-        from_tf1(values)
+        rename_tf1(values)

@@ -9,7 +9,7 @@ import pytest
 
 from model.deeplabv3 import deeplabv3
 from model.resnet import atrous_plan, resnet
-from pretrained.torchvision_models import from_torchvision
+from pretrained.torchvision_models import rename_torchvision
 from pretrained.weights import load
 from tests import make_golden_torchvision
 from tests.foreign_networks import UNITS, random_values, torchvision_shapes
@@ -19,7 +19,7 @@ GOLDEN = json.loads(make_golden_torchvision.FILE.read_text())
 
 @functools.cache
 def foreign(depth, num_classes):
-    return from_torchvision(random_values(torchvision_shapes(depth, num_classes)))
+    return rename_torchvision(random_values(torchvision_shapes(depth, num_classes)))
 
 
 @functools.cache
@@ -139,14 +139,14 @@ def test_rates_at_output_stride_8_are_torchvisions():
     ],
 )
 def test_what_such_a_network_does_not_have_is_unknown(name):
-    weights = from_torchvision(wrong(lambda state: state.update({name: np.ones(3)})))
+    weights = rename_torchvision(wrong(lambda state: state.update({name: np.ones(3)})))
     assert weights.unknown == (name,)
 
 
 @pytest.mark.parametrize("name", ["classifier.4.bias", "backbone.layer1.0.conv2.weight"])
 def test_a_number_in_place_of_a_weight_is_named(name):
     with pytest.raises(ValueError, match=rf"{name} has the shape \(\)"):
-        from_torchvision(wrong(lambda state: state.update({name: np.float32(1)})))
+        rename_torchvision(wrong(lambda state: state.update({name: np.float32(1)})))
 
 
 def wrong(change):
@@ -183,4 +183,4 @@ MISTAKES = {
 def test_another_network_is_named_for_what_it_is(mistake):
     change, said = MISTAKES[mistake]
     with pytest.raises(ValueError, match=said):
-        from_torchvision(wrong(change))
+        rename_torchvision(wrong(change))

@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import train
-from model.deeplabv3 import build_model
-from model.layers import KernelDecay, ResizeBilinear, conv_bn
+from model.deeplabv3 import deeplabv3
+from model.layers import KernelDecay, ResizeBilinear, conv_bn, freeze_batch_norm
 from model.resnet import BACKBONES
 from tests.train_test import small_config
 from training.optimizer import make_optimizer
@@ -20,7 +19,11 @@ from training.train_step import TrainState, make_state, make_train_step
 def trained_by(config, **options):
     """A config -> the state that is trained, and its step."""
     keras.utils.set_random_seed(0)
-    state = make_state(config)
+    model = deeplabv3(**config.model, precision=config.precision)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    optimizer = make_optimizer(config.learning_rate, steps=config.steps, precision=config.precision)
+    state = make_state(model, optimizer)
     return state, make_train_step(
         state,
         tf.distribute.get_strategy(),
@@ -149,7 +152,7 @@ def test_three_steps_are_those_by_hand():
     """Loss, weight decay, learning rate and every weight, in NumPy, in float64."""
     keras.utils.set_random_seed(0)
     model = tiny_model()
-    optimizer = make_optimizer(small_config(learning_rate=0.1, steps=4))
+    optimizer = make_optimizer(0.1, steps=4)
     optimizer.build(model.trainable_variables)
     state = TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64))
     train_step = make_train_step(state, tf.distribute.get_strategy())
@@ -231,7 +234,7 @@ def test_half_precision_trains_float32_weights(precision):
     assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
     np.testing.assert_allclose(got[:, :2], plain[:, :2], rtol=2e-3)
     np.testing.assert_allclose(got[:, 2], plain[:, 2], rtol=0.1)
-    model = build_model(small_config(), precision=precision)
+    model = deeplabv3(**small_config().model, precision=precision)
     assert model.get_layer("block1_unit1_1_conv").compute_dtype == precision.removeprefix("mixed_")
     assert model.output.dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"  # As it was.
@@ -263,16 +266,3 @@ def test_xla_is_for_one_device(trained):
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="one device"):
         make_train_step(trained[0], two, jit_compile=True)
-
-
-def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):
-    train.warn_of_few_images(small_config())
-    assert "Table 9" in capsys.readouterr().out
-    train.warn_of_few_images(small_config(freeze_batch_norm=True))
-    train.warn_of_few_images(small_config(**{"train_data.batch_size": 8}))
-    assert capsys.readouterr().out == ""
-
-
-def test_a_batch_that_devices_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="batch of 4 cannot be shared equally by 3 devices"):
-        train.check_config(small_config(), num_replicas=3)

@@ -13,9 +13,9 @@ import train
 from data.build import build
 from data.mask_classes import ClassesProposed
 from deployment.exporter import Exporter
-from evaluation.evaluator import Evaluation
+from evaluation.evaluator import Evaluator
 from experiments import base
-from model.deeplabv3 import build_model
+from model.deeplabv3 import deeplabv3
 from tests.folder_test import make as make_folder
 from tests.folder_test import save_colours
 from training import recorder
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, 
     train.train(config, tmp_path, str(shapes_dir))
     whole = checkpoint_of(tmp_path)
     damage_newest(tmp_path)
-    assert load_weights(build_model(config), tmp_path) == 1
+    assert load_weights(deeplabv3(**config.model), tmp_path) == 1
     assert "ckpt-2 is damaged" in capsys.readouterr().out
     train.train(config, tmp_path, str(shapes_dir))
     said = capsys.readouterr().out
@@ -150,7 +150,7 @@ def test_checkpoints_are_found_without_the_file_that_lists_them(shapes_dir, tmp_
     listed.unlink()
     if lost == "emptied":
         listed.touch()
-    assert load_weights(build_model(small_config()), tmp_path) == 2
+    assert load_weights(deeplabv3(**small_config().model), tmp_path) == 2
     train.train(small_config(steps=2), tmp_path, str(shapes_dir))
     assert "goes on from step 2" in capsys.readouterr().out
     for name, value in checkpoint_of(tmp_path).items():
@@ -161,7 +161,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(shapes_dir, tmp_path, mon
     """The steps before it are saved first, so that it would be left out."""
     config = small_config(steps=4, eval_every=2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Evaluation, "score", interrupt)
+        patch.setattr(Evaluator, "score", interrupt)
         train.train(config, tmp_path, str(shapes_dir))
     for _ in range(2):
         train.train(config, tmp_path, str(shapes_dir))
@@ -205,7 +205,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
     monkeypatch.setattr(train, "make_train_step", make)
     with pytest.raises(ValueError, match="The loss of step 3, its .*no numbers.*ckpt-2"):
         train.train(small_config(eval_every=1), tmp_path, str(shapes_dir))
-    batch = np.load(tmp_path / "not_a_number_step3.npz")
+    batch = np.load(tmp_path / "nonfinite_step3.npz")
     np.testing.assert_array_equal(batch["images"], seen[2])
     ids = {
         example["id"].decode()
@@ -243,7 +243,7 @@ def test_weights_that_are_no_numbers_are_not_saved(shapes_dir, tmp_path, learnin
     config = small_config(steps=steps, eval_every=1, learning_rate=learning_rate)
     with pytest.raises(ValueError, match="The loss of step 1, .*or the weights.*none yet"):
         train.train(config, tmp_path, str(shapes_dir))
-    assert (tmp_path / "not_a_number_step1.npz").exists()
+    assert (tmp_path / "nonfinite_step1.npz").exists()
 
 
 def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):

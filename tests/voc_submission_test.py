@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.voc_submission import FOLDER, check_submission, write_submission
+from evaluation import voc_submission
+from evaluation.submission import write_submission
+from evaluation.voc_submission import FOLDER, check_archive
 
 SIZES = {"2008_000001": (5, 7), "2008_000002": (9, 3)}
 
@@ -23,7 +25,7 @@ def read(file):
 
 
 def test_it_holds_the_class_ids_where_the_server_looks_for_them(tmp_path):
-    write_submission(tmp_path / "results.tgz", predictions().items(), SIZES)
+    write_submission(tmp_path / "results.tgz", voc_submission, predictions().items(), SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["results.tgz"]
     written = read(tmp_path / "results.tgz")
     assert FOLDER == "results/VOC2012/Segmentation/comp6_test_cls"
@@ -33,13 +35,13 @@ def test_it_holds_the_class_ids_where_the_server_looks_for_them(tmp_path):
 
 
 WRONG = {
-    "an image is not there": (lambda p: p.popitem(), "1 images are not there: 2008_000002"),
+    "an image is not there": (lambda p: p.popitem(), "1 images are missing: 2008_000002"),
     "another image": (lambda p: p.update(other=p["2008_000001"]), "other.png does not belong"),
     "another size": (
         lambda p: p.update({"2008_000002": np.zeros((3, 9), np.uint8)}),
         "of size .9, 3., not .3, 9",
     ),
-    "no class": (lambda p: p["2008_000001"].fill(255), "holds 255, which is no class"),
+    "no class": (lambda p: p["2008_000001"].fill(255), "holds 255, which is not a class"),
 }
 
 
@@ -49,7 +51,7 @@ def test_what_the_server_would_refuse_is_not_written(tmp_path, what):
     wrong = predictions()
     spoil(wrong)
     with pytest.raises(ValueError, match=said):
-        write_submission(tmp_path / "results.tgz", wrong.items(), SIZES)
+        write_submission(tmp_path / "results.tgz", voc_submission, wrong.items(), SIZES)
     assert not list(tmp_path.iterdir())
 
 
@@ -61,5 +63,5 @@ def test_a_picture_without_the_palette_is_refused(tmp_path):
         member.size = png.tell()
         png.seek(0)
         tar.addfile(member, png)
-    with pytest.raises(ValueError, match="has not VOC's palette"):
-        check_submission(tmp_path / "x.tgz", SIZES)
+    with pytest.raises(ValueError, match="does not have VOC's palette"):
+        check_archive(tmp_path / "x.tgz", SIZES)

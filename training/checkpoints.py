@@ -1,5 +1,7 @@
 """A run's checkpoints: saved, found, restored, and read into a model."""
 
+import functools
+import json
 import os
 import pathlib
 
@@ -7,16 +9,118 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-NUM_CHECKPOINTS = 3  # Kept: the last ones.
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # Ends a variable's key in a checkpoint.
+from data.files import write_json
+from data.terminal import first_line
+
+NUM_KEPT = 3  # Checkpoints in RUN/checkpoints: the last ones.
+KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # Of every variable's key in a checkpoint.
+
+
+class Checkpoints:
+    """A run's checkpoints: the last ones in RUN/checkpoints, the best evaluation's in RUN/best.
+
+    Args:
+      run: the run's folder.
+      model: whose weights are kept.
+      state: everything that the next step depends on; the model's weights alone if None.
+    """
+
+    def __init__(
+        self, run: pathlib.Path, model: keras.Model, state: tf.train.Checkpoint | None = None
+    ):
+        self.folder, self._best, self._best_file = (
+            run / "checkpoints",
+            run / "best",
+            run / "best.json",
+        )
+        self._weights = tf.train.Checkpoint(model=weights_by_name(model))
+        self._state = state or self._weights
+
+    def exist(self) -> bool:
+        """Whether the run has saved steps."""
+        return bool(checkpoints_in(self.folder))
+
+    def save(self, step: int) -> None:
+        """Writes the state after a step, and deletes the oldest beyond NUM_KEPT."""
+        self._manager.save(step)
+
+    def restore(self) -> int | None:
+        """Fills the state from the newest undamaged checkpoint -> its step; None if there is none.
+
+        A damaged one is passed over, with a warning. Raises ValueError where all of them are
+        damaged, or of another model.
+        """
+
+        def restore(path):
+            _restore(self._state, path)
+            return int(path.rpartition("-")[2])
+
+        return _first_undamaged(checkpoints_in(self.folder), restore)
+
+    def save_best(self, step: int, miou: float, chosen_on: str) -> None:
+        """Keeps the weights in RUN/best if no evaluation before had as high an mIoU.
+
+        best.json says which step they are from, and on which split they were chosen.
+        """
+        if self._best_file.exists() and json.loads(self._best_file.read_text())["miou"] >= miou:
+            return
+        tf.train.CheckpointManager(self._weights, self._best, max_to_keep=1).save(step)
+        write_json(self._best_file, {"step": step, "miou": miou, "chosen_on": chosen_on})
+
+    @functools.cached_property
+    def _manager(self):
+        if paths := checkpoints_in(self.folder):
+            # TensorFlow's own list of them may have been lost: it is made anew.
+            times = [os.path.getmtime(f"{path}.index") for path in paths]
+            tf.compat.v1.train.update_checkpoint_state(
+                str(self.folder), paths[0], paths[::-1], all_model_checkpoint_timestamps=times[::-1]
+            )
+        return tf.train.CheckpointManager(self._state, self.folder, max_to_keep=NUM_KEPT)
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:
     """A model -> `layer/weight` and the variable.
 
-    The names say nothing of output_stride, so that a checkpoint fits a model at any other.
+    The names do not depend on output_stride, so that a checkpoint fits a model at any other.
     """
     return {weight.path: weight.value for weight in model.weights}
+
+
+def copy_weights(source: keras.Model, model: keras.Model) -> None:
+    """Fills a model with the weights of another one, which may have another output_stride."""
+    weights = weights_by_name(source)
+    for name, variable in weights_by_name(model).items():
+        variable.assign(weights[name])
+
+
+def load_weights(model: keras.Model, run: pathlib.Path) -> int:
+    """Fills a model with the newest undamaged weights of a run -> the step they are from.
+
+    Raises FileNotFoundError where there are none, ValueError where they do not fit the model.
+    """
+    step = Checkpoints(run, model).restore()
+    if step is None:
+        raise FileNotFoundError(
+            f"{run} has no checkpoint yet; train.py writes the first within minutes."
+        )
+    return step
+
+
+def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A run's folder, a folder of checkpoints or a checkpoint -> its weights, as `layer/weight`.
+
+    Of several checkpoints it is the newest undamaged one. Raises FileNotFoundError where there is
+    none, ValueError where all are damaged or hold no model of this project.
+    """
+    paths = checkpoints_in(path / "checkpoints") or checkpoints_in(path)
+    if pathlib.Path(f"{path}.index").exists():
+        paths = [str(path)]
+    if not paths:
+        raise FileNotFoundError(
+            f"There is no checkpoint in {path} to start from: train that run first, or name "
+            "another one with --config.init_from.path."
+        )
+    return _first_undamaged(paths, _read)
 
 
 def checkpoints_in(folder: pathlib.Path) -> list[str]:
@@ -28,64 +132,32 @@ def checkpoints_in(folder: pathlib.Path) -> list[str]:
     return [str(folder / f"ckpt-{step}") for step in sorted(map(int, steps), reverse=True)]
 
 
-def step_of(path: str) -> int:
-    """A checkpoint -> the step it was written after."""
-    return int(path.rpartition("-")[2])
-
-
-def checkpoint_manager(
-    checkpoint: tf.train.Checkpoint, run: pathlib.Path
-) -> tf.train.CheckpointManager:
-    """Writes a run's checkpoints, numbered by their step, and deletes old ones."""
-    folder = run / "checkpoints"
-    if there := checkpoints_in(folder):  # What lists them is made anew, whatever it was.
-        times = [os.path.getmtime(f"{path}.index") for path in there]
-        tf.compat.v1.train.update_checkpoint_state(
-            str(folder), there[0], there[::-1], all_model_checkpoint_timestamps=times[::-1]
-        )
-    return tf.train.CheckpointManager(checkpoint, folder, max_to_keep=NUM_CHECKPOINTS)
-
-
-def has_checkpoint(run: pathlib.Path) -> bool:
-    """Whether a run has saved steps."""
-    return bool(checkpoints_in(run / "checkpoints"))
-
-
-def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A run's folder, a folder of checkpoints or a checkpoint -> its weights, as `layer/weight`.
-
-    Of several checkpoints it is the newest that is whole. Raises FileNotFoundError where there is
-    none, ValueError where all are damaged or hold none of our models.
-    """
-    paths = checkpoints_in(path / "checkpoints") or checkpoints_in(path)
-    if pathlib.Path(f"{path}.index").exists():
-        paths = [str(path)]
-    if not paths:
-        raise FileNotFoundError(
-            f"There is no checkpoint in {path} to start from: train that run first, or name "
-            "another one with --config.init_from.path."
-        )
-    return _newest_whole(paths, _read)
-
-
 def _read(path):
     try:
         reader = tf.train.load_checkpoint(path)
         keys = reader.get_variable_to_shape_map()
-        keys = [key for key in keys if key.startswith("model/") and key.endswith(VALUE)]
+        keys = [key for key in keys if key.startswith("model/") and key.endswith(KEY_SUFFIX)]
         values = [reader.get_tensor(key) for key in keys]
     except (IndexError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0][:300]}") from error
+        raise ValueError(f"{path} is damaged: {first_line(error)}") from error
     if not keys:
-        raise ValueError(f"{path} holds no model of this project.")
-    names = [key.removeprefix("model/").removesuffix(VALUE).replace(".S", "/") for key in keys]
-    return dict(zip(names, values, strict=True))
+        raise ValueError(f"{path} does not hold a model of this project.")
+    names = [key.removeprefix("model/").removesuffix(KEY_SUFFIX) for key in keys]
+    return {name.replace(".S", "/"): value for name, value in zip(names, values, strict=True)}
 
 
-def _newest_whole(paths, use):
-    """Checkpoints and what is to be done with one -> what it gives for the first that is whole.
+def _restore(checkpoint, path):
+    """Fills all of a checkpoint's variables from a file, which may hold more."""
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{path} is damaged or of another model: {first_line(error)}") from error
 
-    One that is damaged is passed over, with a warning. Raises ValueError where all of them are.
+
+def _first_undamaged(paths, use):
+    """Checkpoints and a function of one -> its value for the first that is not damaged.
+
+    A damaged one is passed over, with a warning. Raises ValueError where all of them are.
     """
     for path in paths:
         try:
@@ -93,48 +165,4 @@ def _newest_whole(paths, use):
         except ValueError as error:
             if path == paths[-1]:
                 raise
-            print(f"warning: {error}\nAn older one is taken.", flush=True)
-
-
-def load_weights(model: keras.Model, run: pathlib.Path) -> int:
-    """Fills a model with the newest weights of a run that are whole -> the step they are from.
-
-    Raises FileNotFoundError where there are none, ValueError where they do not fit the model.
-    """
-    step = restore_newest(tf.train.Checkpoint(model=weights_by_name(model)), run)
-    if step is None:
-        raise FileNotFoundError(f"{run} has no checkpoint yet; train.py writes one as it goes.")
-    return step
-
-
-def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Fills all of a checkpoint's variables from a file, which may hold more.
-
-    Raises ValueError where it is damaged, or lacks a variable or has another shape for it.
-    """
-    try:
-        checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise ValueError(f"{path} is damaged or of another model: {reason}") from error
-
-
-def restore_newest(checkpoint: tf.train.Checkpoint, run: pathlib.Path) -> int | None:
-    """Fills a checkpoint's variables from a run's newest checkpoint that is whole -> its step.
-
-    None where the run has none. One that is damaged is passed over, with a warning. Raises
-    ValueError where all of them are, or are of another model.
-    """
-
-    def use(path):
-        restore(checkpoint, path)
-        return step_of(path)
-
-    return _newest_whole(checkpoints_in(run / "checkpoints"), use)
-
-
-def copy_weights(source: keras.Model, model: keras.Model) -> None:
-    """Fills a model with the weights of another one, which may have another output_stride."""
-    weights = weights_by_name(source)
-    for name, variable in weights_by_name(model).items():
-        variable.assign(weights[name])
+            print(f"warning: {error}\nUsing an older one.", flush=True)

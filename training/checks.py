@@ -2,49 +2,53 @@
 
 import math
 
-import ml_collections
-
-from model.deeplabv3 import PRECISIONS
-from pretrained.weights import PARTS
-
-FEW_IMAGES = 8  # Fewer in a batch are said to harm batch norm; Table 9: 8 cost 1.5 mIoU, 4 cost 13.
+SMALL_BATCH = (
+    8  # A smaller one harms batch norm; in Table 9 a batch of 8 costs 1.5 mIoU, 4 costs 13.
+)
 
 
-def check_config(config: ml_collections.ConfigDict, *, num_replicas: int = 1) -> None:
-    """Raises ValueError for a value that cannot be."""
-    for group, field in (
-        (config, "steps"),
-        (config, "eval_every"),
-        (config.train_data, "batch_size"),
-        (config.train_data, "crop_size"),
-        (config.train_data, "hard_class_factor"),
-    ):
-        if group[field] < 1:
-            raise ValueError(f"{field} is {group[field]}; it must be at least 1.")
-    if not 0 < config.learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {config.learning_rate}; it must be over 0.")
-    if config.train_data.batch_size % num_replicas:
+def check_training(
+    *,
+    steps: int,
+    eval_every: int,
+    learning_rate: float,
+    batch_size: int,
+    crop_size: int,
+    hard_class_factor: int,
+    freeze_batch_norm: bool,
+    has_initial_weights: bool,
+    num_replicas: int,
+) -> None:
+    """Fields of a config -> ValueError for the first one whose value is not possible.
+
+    has_initial_weights: whether init_from.path names any. num_replicas: devices that share a batch.
+    """
+    for name, value in {
+        "steps": steps,
+        "eval_every": eval_every,
+        "batch_size": batch_size,
+        "crop_size": crop_size,
+        "hard_class_factor": hard_class_factor,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1.")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be over 0.")
+    if batch_size % num_replicas:
         raise ValueError(
-            f"A batch of {config.train_data.batch_size} cannot be shared equally by {num_replicas} "
-            "devices; choose another --config.train_data.batch_size."
+            f"A batch of {batch_size} cannot be shared equally by {num_replicas} devices; choose "
+            "another --config.train_data.batch_size."
         )
-    if config.freeze_batch_norm and not config.init_from.path:
+    if freeze_batch_norm and not has_initial_weights:
         raise ValueError(
-            "freeze_batch_norm keeps batch norm as it is, and in random weights it has seen no "
-            "image: name trained ones with --config.init_from.path."
+            "freeze_batch_norm keeps batch norm's statistics, and those of random weights come "
+            "from no image: name trained weights with --config.init_from.path."
         )
-    if config.init_from.part not in PARTS:
-        raise ValueError(
-            f"No init_from.part {config.init_from.part!r}; there are {', '.join(PARTS)}."
-        )
-    if config.precision not in PRECISIONS:
-        raise ValueError(f"No precision {config.precision!r}; there are {', '.join(PRECISIONS)}.")
 
 
-def warn_of_few_images(config: ml_collections.ConfigDict) -> None:
-    """Prints a warning where a batch is too small for batch norm, and why it is."""
-    batch_size = config.train_data.batch_size
-    if batch_size < FEW_IMAGES and not config.freeze_batch_norm:
+def warn_of_small_batch(batch_size: int) -> None:
+    """Prints a warning where a batch is too small for batch norm's statistics."""
+    if batch_size < SMALL_BATCH:
         print(
             f"warning: batch norm takes its statistics from the {batch_size} images of a batch (of "
             "all devices together), which is few: in Table 9 a batch of 4 ends 13 mIoU below one "

@@ -1,7 +1,6 @@
 """SGD with momentum and the poly learning rate (Sec. 4.1)."""
 
 import keras
-import ml_collections
 import tensorflow as tf
 
 LR_POWER = 0.9  # Sec. 4.1.
@@ -25,16 +24,18 @@ class SGD(keras.optimizers.SGD):
         )
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    learning_rate: float, *, steps: int, precision: str = "float32"
+) -> keras.optimizers.Optimizer:
     """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
 
     In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
     is left out, and the scale halved.
     """
     schedule = keras.optimizers.schedules.PolynomialDecay(
-        config.learning_rate, config.steps, end_learning_rate=0.0, power=LR_POWER
+        learning_rate, steps, end_learning_rate=0.0, power=LR_POWER
     )
     sgd = SGD(schedule, momentum=MOMENTUM, name="sgd")
-    if config.precision == "mixed_float16":
+    if precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(sgd, name="loss_scale")
     return sgd

@@ -5,15 +5,15 @@ import signal
 
 import tensorflow as tf
 
-# What TensorFlow raises where a collective operation lost one of its members.
-WORKER_GONE = (
+# The errors of a collective operation that lost one of its members.
+WORKER_LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
 
-# Exit codes of a run that was stopped and can go on: the shell's for Ctrl-C and for SIGTERM.
+# Exit codes of a run that was stopped and can be resumed: the shell's for Ctrl-C and SIGTERM.
 INTERRUPTED = 130
 PREEMPTED = 143
 SECONDS_FOR_CHIEF = 20  # To save, before another worker leaves too; clusters wait for 30.
@@ -23,11 +23,15 @@ class Preempted(BaseException):
     """SIGTERM came, as when a cluster takes a machine back."""
 
 
-def preempt(*_):
+def preempt(*_) -> None:
+    """The chief's handler of SIGTERM: raises Preempted, so that the run saves its steps."""
     raise Preempted
 
 
-def wait_for_chief(*_):
-    """Takes part in steps until the chief, which is told to stop too, has saved them and left."""
+def wait_for_chief(*_) -> None:
+    """Another worker's handler: takes part in steps until the chief has saved them and left.
+
+    The chief gets the same signal.
+    """
     signal.signal(signal.SIGALRM, lambda *_: os._exit(PREEMPTED))
     signal.alarm(SECONDS_FOR_CHIEF)

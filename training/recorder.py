@@ -1,27 +1,28 @@
-"""What a run leaves behind as it goes: log.csv, TensorBoard's events, checkpoints, evaluations."""
+"""A run's log.csv, evaluations.csv, TensorBoard events, checkpoints and evaluations, as it goes."""
 
 import csv
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
-import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from data.files import write_json, write_text
-from data.terminal import Progress
-from evaluation.evaluator import Evaluation
-from training.checkpoints import checkpoint_manager, copy_weights, weights_by_name
+from data.files import write_text
+from data.terminal import Progress, percent
+from evaluation.counts import Counts
+from evaluation.evaluator import Evaluator
+from training.checkpoints import Checkpoints, copy_weights
 
 STEPS_BETWEEN_LOGS = 20
 SECONDS_BETWEEN_CHECKPOINTS = 120
 LOG_FIELDS = (
     "step",
     "loss",
-    "regularisation",
+    "regularization",
     "learning_rate",
     "gradient_norm",
     "images_per_second",
@@ -29,7 +30,7 @@ LOG_FIELDS = (
 
 
 class StepTable:
-    """A CSV file with a row for some of a run's steps, which goes on where the run goes on."""
+    """A CSV file with a row for some of a run's steps; it resumes where the run resumes."""
 
     def __init__(self, path: pathlib.Path, fields: Sequence[str], first_step: int):
         rows = list(csv.reader(path.open())) if path.exists() else []
@@ -59,10 +60,10 @@ class Events:
                 tf.summary.scalar(name, value)
         self._events.flush()
 
-    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Adds a picture, [H, W, 3] uint8."""
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Adds an image, [H, W, 3] uint8."""
         with self._events.as_default(step):
-            tf.summary.image(name, picture[None])
+            tf.summary.image(name, image[None])
         self._events.flush()
 
     def text(self, name: str, text: str) -> None:
@@ -72,99 +73,99 @@ class Events:
         self._events.flush()
 
 
-class Records:
-    """Takes note of each step, and saves and evaluates when it is time to."""
+class Recorder:
+    """Writes what a run leaves behind, and says at the terminal how far it is.
+
+    Args:
+      workdir: the run's folder.
+      checkpoints: where the model's weights are saved.
+      evaluator: scores the model, with a copy of its weights.
+      model: the one that is trained.
+      steps: of the whole run.
+      batch_size: of all devices together; for images per second.
+      config: of the run, as plain data, for TensorBoard and eval.json.
+      first_step: how many steps the run has taken by now.
+    """
 
     def __init__(
         self,
         workdir: pathlib.Path,
-        config: ml_collections.ConfigDict,
-        evaluation: Evaluation,
+        checkpoints: Checkpoints,
+        evaluator: Evaluator,
         model: keras.Model,
-        checkpoint: tf.train.Checkpoint,
+        *,
+        steps: int,
+        batch_size: int,
+        config: Mapping[str, Any],
         first_step: int,
     ):
-        self.workdir, self.config = workdir, config
-        self._evaluation, self._model = evaluation, model
-        self._checkpoints = checkpoint_manager(checkpoint, workdir)
+        self.workdir, self.steps, self.batch_size, self.config = workdir, steps, batch_size, config
+        self._checkpoints, self._evaluator, self._model = checkpoints, evaluator, model
         self._log = StepTable(workdir / "log.csv", LOG_FIELDS, first_step)
-        fields = ("step", "miou", *evaluation.class_names)
+        fields = ("step", "miou", *evaluator.class_names)
         self._evaluations = StepTable(workdir / "evaluations.csv", fields, first_step)
         self._events = Events(workdir)
-        self._events.text("config", f"```\n{config.to_json(indent=2)}\n```")
-        self._progress = Progress("step", config.steps)
+        self._events.text("config", f"```\n{json.dumps(config, indent=2)}\n```")
+        self._progress = Progress("step", steps)
         self._values, self._logged_at, self._saved_at = [], time.monotonic(), time.monotonic()
-        if self._evaluates(first_step) and first_step not in self._evaluations.steps:
-            self.evaluate(first_step)  # The run was stopped between saving it and this.
 
-    def note(self, step: int, learning_rate: float, values: Sequence[float]) -> None:
-        """A step that was taken: its learning rate, and its loss, regularisation, gradient norm."""
+    def log(self, step: int, learning_rate: float, values: Sequence[float]) -> None:
+        """Notes a step: its learning rate, and its loss, regularization and gradient norm.
+
+        Shows the progress twice a second, and writes means to log.csv every STEPS_BETWEEN_LOGS.
+        """
         self._values.append(values)
-        batch_size = self.config.train_data.batch_size
         if self._progress.due(step):
             details = f"loss {values[0]:.3f} | learning rate {learning_rate:.5f}"
-            speed = self._progress.rate(step) * batch_size
+            speed = self._progress.rate(step) * self.batch_size
             self._progress.show(step, f"{details} | {speed:.1f} images/s")
-        last = step == self.config.steps
-        if step % STEPS_BETWEEN_LOGS == 0 or last:
+        if step % STEPS_BETWEEN_LOGS == 0 or step == self.steps:
             taken = np.array(self._values)
-            loss, regularisation, norm = taken[np.isfinite(taken).all(1)].mean(0)
-            speed = batch_size * len(self._values) / (time.monotonic() - self._logged_at)
-            values = (loss, regularisation, learning_rate, norm, speed)
+            loss, regularization, norm = taken[np.isfinite(taken).all(1)].mean(0)
+            speed = self.batch_size * len(self._values) / (time.monotonic() - self._logged_at)
+            values = (loss, regularization, learning_rate, norm, speed)
             self._log.write(step, values)
             self._events.scalars(step, dict(zip(LOG_FIELDS[1:], values, strict=True)))
             self._values, self._logged_at = [], time.monotonic()
-        evaluates = self._evaluates(step)
-        if evaluates or last or time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-            self.save(step)
-        if evaluates:
-            self.evaluate(step)
-            self._logged_at = time.monotonic()
 
-    def _evaluates(self, step):
-        """Whether it is time to; after the last step finish() does."""
-        return 0 < step < self.config.steps and step % self.config.eval_every == 0
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is older than SECONDS_BETWEEN_CHECKPOINTS."""
+        return time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint; the last three are kept.
+        """Writes a checkpoint; the last ones are kept.
 
-        Raises FloatingPointError(step) in place of saving weights that are no numbers, or so large
-        that their squares are none.
+        Raises FloatingPointError(step) in place of saving weights that are non-finite, or so large
+        that their squares are.
         """
         if not np.isfinite(float(tf.add_n(self._model.losses))):
             raise FloatingPointError(step)
         self._checkpoints.save(step)
         self._saved_at = time.monotonic()
 
-    def evaluate(self, step: int) -> dict:
-        """Scores the model as it is -> what eval.json holds; keeps the best one's weights apart."""
-        copy_weights(self._model, self._evaluation.model)
-        result = self._evaluation.score(step)
+    def evaluate(self, step: int) -> tuple[dict[str, Any], Counts]:
+        """Scores the model as it is -> what Evaluator.score returns; keeps the best weights."""
+        copy_weights(self._model, self._evaluator.model)
+        result, counts = self._evaluator.score(step, self.config)
         iou = {f"iou/{name}": value for name, value in result["iou_per_class"].items()}
         scores = {"miou": result["miou"], **iou}
         self._events.scalars(step, {name: x for name, x in scores.items() if x is not None})
-        for name, picture in self._evaluation.pictures().items():
-            self._events.picture(step, f"{self.config.eval_data.split}/{name}", picture)
-        print(f"step {step}: mIoU {100 * result['miou']:.2f} %", flush=True)
-        self._keep_if_best(result)
+        for name, image in self._evaluator.sample_images(counts.ids).items():
+            self._events.image(step, f"{self._evaluator.split}/{name}", image)
+        print(f"step {step}: mIoU {percent(result['miou'])} %", flush=True)
+        chosen_on = f"{self._evaluator.dataset}, {self._evaluator.split}"
+        self._checkpoints.save_best(step, result["miou"], chosen_on)
         if step not in self._evaluations.steps:
             self._evaluations.write(step, [np.nan if x is None else x for x in scores.values()])
-        return result
+        self._logged_at = time.monotonic()  # The evaluation is not part of the steps' speed.
+        return result, counts
 
-    def _keep_if_best(self, result):
-        """Keeps the weights with the highest mIoU so far, chosen on the split that scored them."""
-        file = self.workdir / "best.json"
-        if file.exists() and json.loads(file.read_text())["miou"] >= result["miou"]:
-            return
-        folder = self.workdir / "best"
-        weights = tf.train.Checkpoint(model=weights_by_name(self._model))
-        tf.train.CheckpointManager(weights, folder, max_to_keep=1).save(result["step"])
-        chosen_on = f"{self.config.eval_data.dataset}, {self.config.eval_data.split}"
-        note = {"step": result["step"], "miou": result["miou"], "chosen_on": chosen_on}
-        write_json(file, note)
+    def has_evaluated(self, step: int) -> bool:
+        """Whether evaluations.csv has the step."""
+        return step in self._evaluations.steps
 
-    def finish(self, step: int) -> dict:
-        """The last evaluation, written as eval.json, eval.npz and eval.html."""
-        result = self.evaluate(step)
-        self._evaluation.write(self.workdir, "eval", result)
+    def finish(self, step: int) -> dict[str, Any]:
+        """The last evaluation, written as eval.json, eval.npz and eval.html -> its scores."""
+        result, counts = self.evaluate(step)
+        self._evaluator.write(self.workdir, "eval", result, counts)
         return result

@@ -2,24 +2,28 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 import tensorflow_datasets as tfds
 
 from data.build import audit_hash
-from data.files import write_json, write_text
+from data.files import write_json
+
+GROUPS = ("init_from", "model", "train_data", "eval_data", "eval")  # Of every config.
 
 
-def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the folder of a new run, or finds that a run of the same config is there.
+def open_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Creates the folder of a new run, or checks that the run in it has the same config.
 
-    Raises FileExistsError, with the fields that differ, where it is a run of another config.
+    config: as plain data. Raises FileExistsError, with the fields that differ, where the folder
+    holds a run of another config.
     """
     config_file = workdir / "config.json"
     ours = flat(config)
     if config_file.exists():
-        theirs = flat(read_config(workdir))
+        theirs = flat(json.loads(read_config(workdir).to_json()))
         if differing := [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]:
             raise FileExistsError(
                 f"{workdir} is a run of another config; choose another --workdir. They differ in\n"
@@ -27,13 +31,13 @@ def open_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
             )
     else:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_text(config_file, config.to_json(indent=2) + "\n")
+        write_json(config_file, config)
 
 
 def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str) -> None:
-    """Writes data.json: what a run is trained on, and what its class ids mean.
+    """Writes data.json: the run's training data, and the meaning of its class ids.
 
-    It holds the names and colours of the classes, for whoever has the run but not the data, and the
+    It holds the classes' names and colors, for a user who has the run but not the data, and the
     hash of the data set's audit, null where there was none. Raises FileExistsError where the run
     began on other data, since its position in them would mean nothing.
     """
@@ -55,48 +59,58 @@ def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str)
 
 
 def read_data(run: pathlib.Path) -> dict[str, Any]:
-    """What write_data wrote. Raises FileNotFoundError or ValueError where it cannot be had."""
+    """A run's folder -> the content of data.json.
+
+    Raises FileNotFoundError where it is missing, ValueError where it is damaged.
+    """
     file = run / "data.json"
     try:
         data = json.loads(file.read_text())
         if len(data["class_names"]) != len(data["palette"]):
-            raise ValueError("its classes and colours are not as many")
+            raise ValueError("class_names and palette differ in length")
         return data
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{run} has no data.json, which names its classes. train.py writes it: give the run's "
+            f"{run} has no data.json, which names its classes. train.py writes it: run its "
             "command again."
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is damaged: {error!r}.") from error
 
 
-def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """A config -> its dotted fields and their values, as JSON has them."""
-    return _flatten(json.loads(config.to_json()))
-
-
-def _flatten(group, prefix=""):
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config as plain data -> its dotted fields and their values."""
     fields = {}
-    for name, value in group.items():
-        if isinstance(value, dict):
-            fields |= _flatten(value, f"{prefix}{name}.")
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
         else:
             fields[prefix + name] = value
     return fields
 
 
 def read_config(run: pathlib.Path) -> ml_collections.ConfigDict:
-    """A run's folder -> the config it was trained with. Raises ValueError where it is no run."""
+    """A run's folder -> the config that it was trained with, its lists as tuples.
+
+    Raises FileNotFoundError where the folder is not a run, ValueError where the file is damaged.
+    """
     config_file = run / "config.json"
     try:
-        config = json.loads(config_file.read_text())
-        config["model"].setdefault("head", "paper")  # Older runs had no other, and did not say.
-        config["eval"] = {"scales": [1.0], "flip": False, **config["eval"]}
+        config = ml_collections.ConfigDict(_with_tuples(json.loads(config_file.read_text())))
+        if missing := [group for group in GROUPS if group not in config]:
+            raise ValueError(f"{', '.join(missing)} missing")
+        return config
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{run} is no run: it has no config.json. A run is made by train.py --workdir={run}"
+            f"{run} is not a run folder: config.json is missing. Create one with train.py "
+            f"--workdir={run}."
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{config_file} is damaged: {error!r}") from error
-    return ml_collections.ConfigDict(config)
+
+
+def _with_tuples(value):
+    """JSON's lists -> tuples, as configs have them."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(each) for name, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -5,16 +5,13 @@ from functools import partial
 from typing import NamedTuple
 
 import keras
-import ml_collections
 import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
-from model.deeplabv3 import build_model, without_upsampling
-from model.layers import freeze_batch_norm
+from model.deeplabv3 import without_upsampling
 from model.losses import downsample_labels, pixel_cross_entropy
 from model.rematerialise import rematerialised
 from training.checkpoints import weights_by_name
-from training.optimizer import make_optimizer
 
 # Images and labels -> loss, regularisation, gradient norm.
 TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -45,12 +42,8 @@ class TrainState(NamedTuple):
         )
 
 
-def make_state(config: ml_collections.ConfigDict) -> TrainState:
-    """A config -> its model and optimizer, at step 0. To be called in the strategy's scope."""
-    model = build_model(config, precision=config.precision)
-    if config.freeze_batch_norm:
-        freeze_batch_norm(model)
-    optimizer = make_optimizer(config)
+def make_state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> TrainState:
+    """A model and its optimizer -> the state at step 0. To be called in the strategy's scope."""
     optimizer.build(model.trainable_variables)
     return TrainState(model, optimizer, tf.Variable(0, dtype=tf.int64, name="step"))
 

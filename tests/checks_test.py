@@ -1,0 +1,25 @@
+"""What is wrong with a config is said before anything is built."""
+
+import types
+
+import pytest
+
+import train
+from tests.train_test import small_config
+
+
+def devices(number):
+    return types.SimpleNamespace(num_replicas_in_sync=number, cluster_resolver=None)
+
+
+def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):
+    train.check(small_config(), devices(1))
+    assert "Table 9" in capsys.readouterr().out
+    train.check(small_config(**{"freeze_batch_norm": True, "init_from.path": "x"}), devices(1))
+    train.check(small_config(**{"train_data.batch_size": 8}), devices(1))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="batch of 4 cannot be shared equally by 3 devices"):
+        train.check(small_config(), devices(3))
