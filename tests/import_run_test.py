@@ -159,7 +159,7 @@ def test_a_model_of_other_classes_is_said_how_to_train_from(tmp_path, monkeypatc
     weights = rename_torchvision(random_values(torchvision_shapes("tiny", 5)))
     monkeypatch.setattr(pretrained.import_run, "open_weights", lambda path, backbone: weights)
     (tmp_path / "x.pth").write_bytes(b"x")
-    with pytest.raises(ValueError, match="has 5 classes, and only VOC's 21") as error:
+    with pytest.raises(ValueError, match="has 5 classes; names are known for VOC's 21") as error:
         import_run(str(tmp_path / "x.pth"), PAPER)
     command = shlex.split(str(error.value).partition("python train.py ")[2])
     fields = dict(flag.removeprefix("--config.").split("=") for flag in command[1:])
@@ -180,8 +180,8 @@ def test_a_file_that_is_not_there_is_no_missing_run():
 @pytest.mark.parametrize(
     "num_classes, said",
     [
-        (None, "holds a backbone alone.*train.py .*backbone=resnet_tiny .*init_from.path=x.ckpt"),
-        (19, "has 19 classes, and only VOC's 21 are known by name"),
+        (None, "holds a backbone only.*train.py .*backbone=resnet_tiny .*init_from.path=x.ckpt"),
+        (19, "has 19 classes; names are known for VOC's 21"),
     ],
 )
 def test_what_is_no_model_of_vocs_classes_is_refused(num_classes, said, tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def test_a_whole_model_that_lacks_a_weight_leaves_no_run(tmp_path, monkeypatch):
     del values["aspp0/BatchNorm/gamma"]
     write_tf1(tmp_path / "x.ckpt", values)
     with pytest.raises(
-        ValueError, match=r"x.ckpt: .*\n  aspp_1x1_bn/gamma \(aspp0/BatchNorm/gamma\): not there"
+        ValueError, match=r"x.ckpt: .*\n  aspp_1x1_bn/gamma \(aspp0/BatchNorm/gamma\): missing"
     ):
         import_run("x.ckpt", PAPER)
     assert not list(tmp_path.glob("runs/**/*.json"))

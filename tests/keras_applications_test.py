@@ -86,9 +86,9 @@ def test_another_epsilon_and_a_bias_are_the_same_numbers_once_folded():
 
 
 def test_another_network_of_keras_applications_is_refused():
-    with pytest.raises(ValueError, match="no ResNet-50 or 101 of keras.applications"):
+    with pytest.raises(ValueError, match="not a ResNet-50 or 101 of keras.applications"):
         rename_keras({"Conv1/kernel": np.zeros((3, 3, 3, 32))})
-    with pytest.raises(ValueError, match="It is a ResNet of version 2, ours are of version 1"):
+    with pytest.raises(ValueError, match="It is a ResNet of version 2; only version 1"):
         rename_keras({**theirs(50)[1], "post_bn/gamma": np.zeros(2048)})
 
 
@@ -97,7 +97,7 @@ def test_a_conv_whose_bias_is_not_there_has_no_mean_either():
     values = dict(theirs(50)[1])
     del values["conv1_conv/bias"]
     model = ours_without_weights(50, 16)
-    with pytest.raises(ValueError, match=r"conv1_bn/moving_mean \(conv1_conv/bias\): not there"):
+    with pytest.raises(ValueError, match=r"conv1_bn/moving_mean \(conv1_conv/bias\): missing"):
         load(model, rename_keras(values), part="backbone")
 
 

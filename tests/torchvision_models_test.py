@@ -163,19 +163,19 @@ MISTAKES = {
     ),
     "a ResNet without bottlenecks": (
         lambda state: [state.pop(name) for name in list(state) if ".conv3." in name],
-        "no ResNet-50 or 101 of torchvision",
+        "not a ResNet-50 or 101 of torchvision",
     ),
     "a wide ResNet": (
         lambda state: state.update(
             {"backbone.layer1.0.conv2.weight": np.zeros((32, 32, 3, 3), np.float32)}
         ),
-        r"no ResNet-50 or 101 of torchvision.*\(3, 3, 32, 32\)",
+        r"not a ResNet-50 or 101 of torchvision.*\(3, 3, 32, 32\)",
     ),
     "a ResNet-152": (
         lambda state: state.update({"backbone.layer3.35.conv1.weight": np.zeros((64, 256, 1, 1))}),
         r"blocks have \(1, 1, 36, 3\) units",
     ),
-    "something else": (lambda state: state.clear(), "no ResNet-50 or 101.*of none of ours"),
+    "something else": (lambda state: state.clear(), "not a ResNet-50 or 101.*of no ResNet"),
 }
 
 

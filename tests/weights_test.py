@@ -67,35 +67,35 @@ def test_a_cascade_takes_the_backbone_and_its_own_blocks_stay_random(source):
     after = weights_of(model)
     for name in cascade:
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
-    with pytest.raises(ValueError, match="block5_unit1_1_bn/beta: not there(.|\n)*and .* more"):
+    with pytest.raises(ValueError, match="block5_unit1_1_bn/beta: missing(.|\n)*and .* more"):
         load(model, source, part="without_logits")
 
 
 def test_a_load_of_nothing_is_an_error(source):
     others = {f"other/{name}": value for name, value in source.values.items()}
     for values in ({}, others):
-        with pytest.raises(ValueError, match="Nothing of the whole is there"):
+        with pytest.raises(ValueError, match="No weight of the whole fits"):
             load(network(), Weights(values), strict=False)
-    with pytest.raises(ValueError, match="No part 'head'.*whole, without_logits, backbone"):
+    with pytest.raises(ValueError, match="No init_from.part 'head'.*whole, without_logits, backbone"):
         load(network(), source, part="head")
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("strict", [True, False])
 def test_values_that_are_no_numbers_are_refused_by_name(source, value, strict):
-    said = "holds values that are no numbers"
+    said = "holds non-finite values"
     check_refused(source, "aspp_project_conv/kernel", value, said, strict)
 
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_variances_below_0_are_refused_by_name(source, strict):
-    check_refused(source, "aspp_project_bn/moving_variance", -1e-3, "is below 0", strict)
+    check_refused(source, "aspp_project_bn/moving_variance", -1e-3, "is a variance below 0", strict)
 
 
 def check_refused(source, name, value, said, strict):
     changed = source.values[name].copy()
     changed.flat[3] = value
-    weights = Weights({**source.values, name: changed}, names={name: "their.name"})
+    weights = Weights({**source.values, name: changed}, source_names={name: "their.name"})
     model = network()
     before = weights_of(model)
     with pytest.raises(ValueError, match=rf"{name} \(their.name\) {said}.*nothing was loaded"):
