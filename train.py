@@ -130,7 +130,7 @@ def prepare(
         state,
         strategy,
         upsample_logits=config.upsample_logits,
-        rematerialise=config.rematerialise,
+        rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     if chief:

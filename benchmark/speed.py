@@ -88,7 +88,7 @@ def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[
     train_step = make_train_step(
         make_state(config),
         tf.distribute.get_strategy(),
-        rematerialise=config.rematerialise,
+        rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])

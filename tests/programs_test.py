@@ -70,8 +70,8 @@ def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     }
-    assert {"loss", "regularisation", "learning_rate", "images_per_second", "miou"} <= tags
-    assert (run / "log.csv").read_text().startswith("step,loss,regularisation,learning_rate,")
+    assert {"loss", "regularization", "learning_rate", "images_per_second", "miou"} <= tags
+    assert (run / "log.csv").read_text().startswith("step,loss,regularization,learning_rate,")
 
 
 @pytest.mark.parametrize("output_stride", [16, 8, 32])

@@ -45,7 +45,7 @@ def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json())
     (folder / "log.csv").write_text(
-        "step,loss,regularisation,learning_rate,gradient_norm,images_per_second\n"
+        "step,loss,regularization,learning_rate,gradient_norm,images_per_second\n"
         "20,1,0,0.1,1,8\n40,1,0,0.1,1,4\n"
     )
     counts = counts_of(right, seed)

@@ -118,7 +118,7 @@ def together(shapes_dir, tmp_path_factory):
 def same(run, other):
     """Losses and weights, to 1e-5 of their size."""
     ours, theirs = log_of(run), log_of(other)
-    for field in ("step", "loss", "regularisation", "learning_rate", "gradient_norm"):
+    for field in ("step", "loss", "regularization", "learning_rate", "gradient_norm"):
         np.testing.assert_allclose(
             [row[field] for row in ours], [row[field] for row in theirs], rtol=1e-5
         )

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 120
 LOG_FIELDS = (
     "step",
     "loss",
-    "regularisation",
+    "regularization",
     "learning_rate",
     "gradient_norm",
     "images_per_second",
@@ -98,7 +98,7 @@ class Records:
             self.evaluate(first_step)  # The run was stopped between saving it and this.
 
     def note(self, step: int, learning_rate: float, values: Sequence[float]) -> None:
-        """A step that was taken: its learning rate, and its loss, regularisation, gradient norm."""
+        """A step that was taken: its learning rate, and its loss, regularization, gradient norm."""
         self._values.append(values)
         batch_size = self.config.train_data.batch_size
         if self._progress.due(step):
@@ -108,9 +108,9 @@ class Records:
         last = step == self.config.steps
         if step % STEPS_BETWEEN_LOGS == 0 or last:
             taken = np.array(self._values)
-            loss, regularisation, norm = taken[np.isfinite(taken).all(1)].mean(0)
+            loss, regularization, norm = taken[np.isfinite(taken).all(1)].mean(0)
             speed = batch_size * len(self._values) / (time.monotonic() - self._logged_at)
-            values = (loss, regularisation, learning_rate, norm, speed)
+            values = (loss, regularization, learning_rate, norm, speed)
             self._log.write(step, values)
             self._events.scalars(step, dict(zip(LOG_FIELDS[1:], values, strict=True)))
             self._values, self._logged_at = [], time.monotonic()
