@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from model.deeplabv3 import corners_of
-from model.fold_batch_norm import folded
+from model.fold_batch_norm import fold_batch_norm
 from model.inference import class_probabilities
 from model.layers import resize_bilinear
 
@@ -31,7 +31,7 @@ def frozen(
     [B, H, W, 3] uint8 images -> [B, H, W, C] float32. Its weights become constants of the trace,
     in the precision that their layers compute in.
     """
-    model = folded(model)
+    model = fold_batch_norm(model)
     values = [
         (weight, weight.numpy().astype(layer.compute_dtype))
         for layer in model.layers
