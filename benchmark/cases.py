@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from data.terminal import markdown_table
-from model.inference import SCALES
+from experiments.base import MULTI_SCALE
 
 KERAS, TORCHVISION, COMPILED = "keras", "torchvision", "torchvision compiled"  # Whose layers.
 CONTENDERS = {  # Whose, and what each has in its config.
@@ -15,7 +15,7 @@ CONTENDERS = {  # Whose, and what each has in its config.
         "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
         "torchvision, compiled": (COMPILED, {}),
         "Keras's own layers": (KERAS, {}),
-        "rematerialise": ("", {"rematerialise": True}),
+        "rematerialize": ("", {"rematerialize": True}),
         "jit_compile": ("", {"jit_compile": True}),
     },
     "inference": {
@@ -26,8 +26,8 @@ CONTENDERS = {  # Whose, and what each has in its config.
         "torchvision, compiled": (COMPILED, {}),
         "checkpoint": ("checkpoint", {}),
         "Keras's own layers": (KERAS, {}),
-        "six scales": ("checkpoint", {"eval.scales": SCALES}),
-        "six scales and flip": ("checkpoint", {"eval.scales": SCALES, "eval.flip": True}),
+        "six scales": ("checkpoint", {"eval.scales": MULTI_SCALE}),
+        "six scales and flip": ("checkpoint", {"eval.scales": MULTI_SCALE, "eval.flip": True}),
     },
 }
 CEILING = "ceiling"

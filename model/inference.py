@@ -10,9 +10,6 @@ from keras import KerasTensor, ops
 from model.deeplabv3 import without_upsampling
 from model.layers import resize_bilinear
 
-# Sec. 4.1, of the evaluation with several scales.
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
 
 def class_probabilities(
     model: keras.Model,

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from evaluation.counts import evaluate
 from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, in_pieces, predictions
+from experiments.base import MULTI_SCALE
 from model.aspp import rates_at
 from model.deeplabv3 import corners_of, deeplabv3
 from model.inference import (
-    SCALES,
     class_ids,
     class_probabilities,
     pad_to_stride,
@@ -92,19 +92,19 @@ def test_several_scales_are_the_mean_of_each(network):
 
 def test_the_scales_are_those_of_the_paper():
     """Sec. 4.1; at 513 they are the sizes that the published multiply-adds fit."""
-    sizes = [int(scaled_size((513, 513), scale)[0]) for scale in SCALES]
+    sizes = [int(scaled_size((513, 513), scale)[0]) for scale in MULTI_SCALE]
     assert sizes == [257, 385, 513, 641, 769, 897]
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_at_every_scale_features_lie_on_pixels(output_stride):
     """At any size: 500 pixels become 513, 333 become 385 or 513."""
-    multiple = padding_multiple(output_stride, SCALES)
+    multiple = padding_multiple(output_stride, MULTI_SCALE)
     assert multiple == 4 * output_stride and padding_multiple(8, (1.0,)) == 8
     for size in ((500, 333), (1, 375)):
         images = images_of(size, 1)
         padded = pad_to_stride(images, multiple, MEAN)
-        for scale in SCALES:
+        for scale in MULTI_SCALE:
             for side in scaled_size(padded.shape[1:3], scale):
                 assert int(side) % output_stride == 1
 

@@ -19,7 +19,7 @@ from benchmark.cases import (
     in_markdown,
     rows,
 )
-from model.inference import SCALES
+from experiments.base import MULTI_SCALE
 
 TINY = Case("inference", "resnet_tiny", output_stride=16, crop_size=33, batch_size=2)
 TINY_TRAINING = TINY._replace(what="training")
@@ -50,7 +50,7 @@ def test_results_are_beside_the_first_and_the_ceiling():
 
 def test_operations_are_of_the_work_that_is_done():
     one, six = (speed.operations(name, TINY) for name in ("checkpoint", "six scales"))
-    assert six / one == pytest.approx(sum(scale**2 for scale in SCALES), rel=0.3)
+    assert six / one == pytest.approx(sum(scale**2 for scale in MULTI_SCALE), rel=0.3)
     assert speed.operations("six scales and flip", TINY) == 2 * six
     assert speed.operations("float32", TINY_TRAINING) == 3 * one
 
@@ -80,7 +80,7 @@ def test_goals_are_of_the_contenders_that_they_name():
 
 
 def test_contenders_are_chosen_by_name(monkeypatch):
-    assert speed.chosen(TRAINING, "float32;rematerialise") == ["float32", "rematerialise"]
+    assert speed.chosen(TRAINING, "float32;rematerialize") == ["float32", "rematerialize"]
     with pytest.raises(ValueError, match="No contender 'float64'; there are float32; "):
         speed.chosen(TRAINING, "float64")
     with pytest.raises(ValueError, match="'float32' is named twice"):
