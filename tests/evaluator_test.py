@@ -188,7 +188,7 @@ def test_a_part_of_a_split_is_called_one(shapes_dir):
 def test_what_is_no_scale_is_refused_where_it_is_read():
     assert as_scales(["1.5", "0.5"]) == (0.5, 1.5)
     for texts in (["0"], ["1", "-1"], ["0.3"], ["nan"], ["inf"]):
-        with pytest.raises(ValueError, match="Scales are multiples of 1/8"):
+        with pytest.raises(ValueError, match="Scales must be multiples of 1/8"):
             as_scales(texts)
     with pytest.raises(ValueError, match="names none"):
         as_scales([])

@@ -40,7 +40,7 @@ if devices > 1:  # They must be there before TensorFlow is used, and no flag mak
     tf.config.set_logical_device_configuration(cpu, [one] * devices)
 keras.config.set_floatx("float64")
 import model.deeplabv3, model.layers
-model.layers.native_atrous_gradient = lambda dtype: False
+model.layers.has_native_atrous_gradient = lambda dtype: False
 conv, resize = keras.layers.Conv2D, model.deeplabv3.ResizeBilinear
 keras.layers.Conv2D = lambda *arguments, dtype=None, **others: conv(*arguments, **others)
 model.deeplabv3.ResizeBilinear = lambda *arguments, dtype=None, **others: resize(
