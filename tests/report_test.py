@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from benchmark.cases import in_markdown
 from data.classes import VOC_CLASS_NAMES
 from data.files import between_markers, write_json
 from evaluation.counts import Counts
@@ -298,5 +297,3 @@ def test_the_readme_of_this_repository_is_what_its_results_say():
     root = pathlib.Path(report.ROOT)
     readme = (root / "README.md").read_text()
     assert between_markers(readme, markdown(report.read_results()), report.MARKERS) == readme
-    speed = in_markdown(json.loads((report.RESULTS / "benchmark.json").read_text()))
-    assert between_markers(readme, speed, report.BENCHMARK_MARKERS) == readme
