@@ -207,7 +207,7 @@ def build(
         state,
         strategy,
         upsample_logits=config.upsample_logits,
-        rematerialise=config.rematerialise,
+        rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     return state, train_step

@@ -1,4 +1,4 @@
-"""What this project is timed against: torchvision's DeepLabv3, and Keras's own layers."""
+"""Baselines of the benchmark: torchvision's DeepLabv3, and our network with Keras's own layers."""
 
 from collections.abc import Callable
 
@@ -8,37 +8,41 @@ import numpy as np
 
 import model.layers
 
-# Of a network of torchvision's, by output_stride: which stages have rates in place of strides.
-DILATED = {8: (False, True, True), 16: (False, False, True)}
+# torchvision's replace_stride_with_dilation, of its last three stages, by output_stride.
+DILATED_STAGES = {8: (False, True, True), 16: (False, False, True)}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def torchvision_network(config: ml_collections.ConfigDict):
     """A config -> torchvision's DeepLabv3 of the same depth, output_stride and rates, in PyTorch.
 
-    Raises ValueError where torchvision has none such.
+    Raises ValueError if torchvision does not have it.
     """
     from torchvision.models import resnet
     from torchvision.models._utils import IntermediateLayerGetter
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
     depth, output_stride = config.model.backbone.partition("_")[0], config.model.output_stride
-    if depth not in ("resnet50", "resnet101") or output_stride not in DILATED:
+    if depth not in ("resnet50", "resnet101") or output_stride not in DILATED_STAGES:
         raise ValueError(f"torchvision has no {depth} at output_stride {output_stride}.")
-    whole = getattr(resnet, depth)(
-        weights=None, replace_stride_with_dilation=DILATED[output_stride]
+    classifier = getattr(resnet, depth)(
+        weights=None, replace_stride_with_dilation=DILATED_STAGES[output_stride]
     )
-    backbone = IntermediateLayerGetter(whole, {"layer4": "out"})
+    backbone = IntermediateLayerGetter(classifier, {"layer4": "out"})
     rates = [rate * 16 // output_stride for rate in config.model.atrous_rates]
     return DeepLabV3(backbone, DeepLabHead(2048, config.model.num_classes, rates))
 
 
-def by_torchvision(
+def make_torchvision_step(
     config: ml_collections.ConfigDict, images: np.ndarray, *, training: bool, compiled: bool
 ) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> what takes a step on them with PyTorch, or predicts.
+    """A config and [B, H, W, 3] images -> a function that runs PyTorch on them once.
 
-    In bfloat16 by autocast where config.precision says so.
+    Args:
+      config: of the network; with the precision mixed_bfloat16 it runs under autocast.
+      images: uint8.
+      training: take a training step if True; otherwise predict class ids.
+      compiled: whether to use torch.compile.
     """
     import torch
 
@@ -47,12 +51,12 @@ def by_torchvision(
     labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])
     images, labels = torch.tensor(images), torch.tensor(labels)
     forward = torch.compile(network) if compiled else network
-    in_half = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "mixed_bfloat16")
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "mixed_bfloat16")
     optimizer = torch.optim.SGD(network.parameters(), 0.007, momentum=0.9, weight_decay=1e-4)
 
     def logits():
         pixels = (images.permute(0, 3, 1, 2) / 255 - mean) / std
-        with in_half:
+        with autocast:
             return forward(pixels)["out"]
 
     def step():
@@ -69,7 +73,12 @@ def by_torchvision(
     return step if training else predict
 
 
-def use_kerass_own_layers() -> None:
-    """From here on networks convolve and normalise as Keras does, in this process."""
-    model.layers.native_atrous_gradient = lambda dtype: False
+def use_stock_keras_layers() -> None:
+    """From now on, in this process, models use Keras's atrous convolution and batch norm.
+
+    A patch, since only this benchmark needs it: an argument would pass through every function of
+    model/, and a converted copy of a model would add its weights to the peak memory. It cannot
+    affect other candidates, each of which is a process of its own.
+    """
+    model.layers.has_native_atrous_gradient = lambda dtype: False
     model.layers.BatchNormalization = keras.layers.BatchNormalization

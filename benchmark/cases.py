@@ -1,45 +1,58 @@
-"""What experiments.benchmark measures, the goals that are set for it, and both as tables."""
+"""What benchmark.speed measures, the targets set for it, and both as tables."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from data.terminal import markdown_table
-from model.inference import SCALES
+from experiments.base import MULTI_SCALE
 
-KERAS, TORCHVISION, COMPILED = "keras", "torchvision", "torchvision compiled"  # Whose layers.
-CONTENDERS = {  # Whose, and what each has in its config.
+# Implementations. The checkpoint is our model as eval.py runs it, not exported.
+OURS, CHECKPOINT, STOCK_KERAS = "ours", "checkpoint", "stock keras"
+TORCHVISION, TORCHVISION_COMPILED = "torchvision", "torchvision compiled"
+
+
+class Candidate(NamedTuple):
+    """An implementation, and what it overrides in the config."""
+
+    implementation: str
+    overrides: Mapping[str, Any] = {}
+
+
+CANDIDATES = {
     "training": {
-        "float32": ("", {}),
-        "mixed_bfloat16": ("", {"precision": "mixed_bfloat16"}),
-        "torchvision": (TORCHVISION, {}),
-        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": (COMPILED, {}),
-        "Keras's own layers": (KERAS, {}),
-        "rematerialise": ("", {"rematerialise": True}),
-        "jit_compile": ("", {"jit_compile": True}),
+        "float32": Candidate(OURS),
+        "mixed_bfloat16": Candidate(OURS, {"precision": "mixed_bfloat16"}),
+        "torchvision": Candidate(TORCHVISION),
+        "torchvision, bfloat16": Candidate(TORCHVISION, {"precision": "mixed_bfloat16"}),
+        "torchvision, compiled": Candidate(TORCHVISION_COMPILED),
+        "Keras's own layers": Candidate(STOCK_KERAS),
+        "rematerialize": Candidate(OURS, {"rematerialize": True}),
+        "jit_compile": Candidate(OURS, {"jit_compile": True}),
     },
     "inference": {
-        "SavedModel": ("", {}),
-        "SavedModel, bfloat16": ("", {"precision": "mixed_bfloat16"}),
-        "torchvision": (TORCHVISION, {}),
-        "torchvision, bfloat16": (TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": (COMPILED, {}),
-        "checkpoint": ("checkpoint", {}),
-        "Keras's own layers": (KERAS, {}),
-        "six scales": ("checkpoint", {"eval.scales": SCALES}),
-        "six scales and flip": ("checkpoint", {"eval.scales": SCALES, "eval.flip": True}),
+        "SavedModel": Candidate(OURS),
+        "SavedModel, bfloat16": Candidate(OURS, {"precision": "mixed_bfloat16"}),
+        "torchvision": Candidate(TORCHVISION),
+        "torchvision, bfloat16": Candidate(TORCHVISION, {"precision": "mixed_bfloat16"}),
+        "torchvision, compiled": Candidate(TORCHVISION_COMPILED),
+        "checkpoint": Candidate(CHECKPOINT),
+        "Keras's own layers": Candidate(STOCK_KERAS),
+        "six scales": Candidate(CHECKPOINT, {"eval.scales": MULTI_SCALE}),
+        "six scales and flip": Candidate(
+            CHECKPOINT, {"eval.scales": MULTI_SCALE, "eval.flip": True}
+        ),
     },
 }
-CEILING = "ceiling"
-# MB that PyTorch's processes hold of TensorFlow, which this program imports: 905 MB after both, 304
-# after PyTorch and torchvision alone (2 cores, commit db50da7). Taken off wherever memory is told.
+PEAK_FLOPS = "peak FLOP/s"  # Measured beside the candidates: a plain 3x3 convolution.
+# MB of TensorFlow in PyTorch's processes, which import it with this program: 905 MB after both, 304
+# after PyTorch and torchvision alone (2 cores, commit db50da7). Subtracted from reported memory.
 TENSORFLOW_MB = 600
 
 
 class Case(NamedTuple):
     """What is computed, and at which size. crop_size: of the images, which are square."""
 
-    what: str
+    task: str  # A key of CANDIDATES.
     backbone: str
     output_stride: int
     crop_size: int
@@ -47,8 +60,8 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.what}, {self.backbone}, output stride {self.output_stride}, "
-            f"{self.crop_size} x {self.crop_size}, batch of {self.batch_size}"
+            f"{self.task}, {self.backbone}, output stride {self.output_stride}, "
+            f"{self.crop_size} x {self.crop_size}, batch size {self.batch_size}"
         )
 
 
@@ -56,130 +69,132 @@ TRAINING = Case("training", "resnet50", 8, 321, 2)
 TRAINING_16 = Case("training", "resnet50", 16, 513, 4)
 TRAINING_101 = Case("training", "resnet101", 16, 513, 4)
 INFERENCE = Case("inference", "resnet50", 8, 513, 1)
-FEW = 4  # The first of CONTENDERS: ours and torchvision's, in two precisions.
-# Of README's tables, and how many of CONTENDERS each has: most in one case of each kind, elsewhere
-# as many as have room in 24 GB of memory together.
+NUM_MAIN = 4  # The first of CANDIDATES: ours and torchvision's, each in two precisions.
+# The cases of docs/speed.md, and how many of CANDIDATES each measures: most of them in one case per
+# task; elsewhere those that fit into 24 GB of memory together.
 CASES = {
     TRAINING: 7,
-    TRAINING_16: FEW + 1,
-    TRAINING_101: FEW,
-    Case("training", "resnet101", 8, 321, 2): FEW,
-    Case("training", "resnet50", 8, 513, 2): FEW,
-    INFERENCE: None,
-    Case("inference", "resnet50", 16, 513, 1): FEW,
-    Case("inference", "resnet101", 8, 513, 1): FEW,
-    Case("inference", "resnet101", 16, 513, 1): FEW,
+    TRAINING_16: NUM_MAIN + 1,
+    TRAINING_101: NUM_MAIN,
+    Case("training", "resnet101", 8, 321, 2): NUM_MAIN,
+    Case("training", "resnet50", 8, 513, 2): NUM_MAIN,
+    INFERENCE: None,  # All.
+    Case("inference", "resnet50", 16, 513, 1): NUM_MAIN,
+    Case("inference", "resnet101", 8, 513, 1): NUM_MAIN,
+    Case("inference", "resnet101", 16, 513, 1): NUM_MAIN,
 }
 
 
-class Goal(NamedTuple):
-    """A bound of a quantity of one contender, in units of another one's."""
+class Target(NamedTuple):
+    """A bound on a candidate's quantity, relative to that of another candidate."""
 
     text: str
     case: Case
     quantity: str
-    contender: str
-    unit: str
+    candidate: str
+    relative_to: str
     bound: float
     at_least: bool = True
 
 
-GOALS = (
-    Goal(
-        "torchvision's time for a training step, in our float32's",
+TARGETS = (
+    Target(
+        "torchvision's training time, relative to our float32's",
         TRAINING, "seconds", "torchvision", "float32", 1.6,
     ),
-    Goal(
-        "the same at output stride 16, crop 513, batch 4",
+    Target(
+        "the same at output stride 16, crop 513, batch size 4",
         TRAINING_16, "seconds", "torchvision", "float32", 2.3,
     ),
-    Goal(
-        "the same with ResNet-101",
+    Target(
+        "the same at output stride 16, crop 513, batch size 4, with ResNet-101",
         TRAINING_101, "seconds", "torchvision", "float32", 2.3,
     ),
-    Goal(
-        "torchvision's time for inference at 513, in our SavedModel's",
+    Target(
+        "torchvision's inference time at 513, relative to our SavedModel's",
         INFERENCE, "seconds", "torchvision", "SavedModel", 1.6,
     ),
-    Goal(
-        "our float32's time for a training step, in `mixed_bfloat16`'s",
+    Target(
+        "our float32 training time, relative to `mixed_bfloat16`",
         TRAINING, "seconds", "float32", "mixed_bfloat16", 1.4,
     ),
-    Goal(
-        "the same for inference",
+    Target(
+        "our float32 inference time at 513, relative to bfloat16",
         INFERENCE, "seconds", "SavedModel", "SavedModel, bfloat16", 1.8,
     ),
-    Goal(
-        "share of the measured ceiling, float32, inference",
-        INFERENCE, "gigaflops", "SavedModel", CEILING, 0.75,
+    Target(
+        "share of peak FLOP/s, float32 inference at 513",
+        INFERENCE, "gigaflops", "SavedModel", PEAK_FLOPS, 0.75,
     ),
-    Goal(
-        "share of the measured ceiling, float32, training",
-        TRAINING, "gigaflops", "float32", CEILING, 0.65,
+    Target(
+        "share of peak FLOP/s, float32 training",
+        TRAINING, "gigaflops", "float32", PEAK_FLOPS, 0.65,
     ),
-    Goal(
-        "peak memory of a training step, in torchvision's",
+    Target(
+        "our peak memory in training, relative to torchvision's",
         TRAINING, "peak_mb", "float32", "torchvision", 1.0, False,
     ),
-    Goal(
-        "time with Keras's own layers for a training step, in ours",
+    Target(
+        "training time with Keras's own layers, relative to ours",
         TRAINING, "seconds", "Keras's own layers", "float32", 3.5,
     ),
 )  # fmt: skip
 
 
-def told(measured: Mapping[str, Mapping[str, float]], name: str, quantity: str) -> float:
-    """A contender's quantity: its memory without what it does not need."""
-    needless = TENSORFLOW_MB if quantity == "peak_mb" and name.startswith(TORCHVISION) else 0
-    return measured[name][quantity] - needless
+def reported_value(
+    measured: Mapping[str, Mapping[str, float]], candidate: str, quantity: str
+) -> float:
+    """What was measured of a candidate -> the quantity to report: memory without TENSORFLOW_MB."""
+    is_torch_memory = quantity == "peak_mb" and candidate.startswith(TORCHVISION)
+    return measured[candidate][quantity] - (TENSORFLOW_MB if is_torch_memory else 0)
 
 
-def rows(case: Case, measured: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """A case's contenders and what was measured of each -> a table, beside the first of them."""
+def case_rows(case: Case, measured: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A case and what was measured -> the cells of its table, relative to the first candidate."""
     first = next(iter(measured))
-    ceiling = measured[CEILING]["gigaflops"]
-    lines = [["", "s per image", "times as long", "peak MB", "times as much", "of the ceiling"]]
+    peak = measured[PEAK_FLOPS]["gigaflops"]
+    head = ["", "s per image", "relative time", "peak MB", "relative memory"]
+    lines = [[*head, "share of peak FLOP/s"]]
     for name, values in measured.items():
         cells = ["-"] * 4
-        if name != CEILING:
+        if name != PEAK_FLOPS:
             cells = [f"{values['seconds'] / case.batch_size:.3f}"]
-            memory = told(measured, name, "peak_mb")
+            memory = reported_value(measured, name, "peak_mb")
             cells += [f"{values['seconds'] / measured[first]['seconds']:.2f}", f"{memory:.0f}"]
-            cells += [f"{memory / told(measured, first, 'peak_mb'):.2f}"]
-        lines.append([name, *cells, f"{values['gigaflops'] / ceiling:.2f}"])
+            cells += [f"{memory / reported_value(measured, first, 'peak_mb'):.2f}"]
+        lines.append([name, *cells, f"{values['gigaflops'] / peak:.2f}"])
     return lines
 
 
-def goal_rows(cases: Mapping[Case, Mapping[str, Any]]) -> list[list[str]]:
-    """Cases and what was measured -> a line for each of GOALS that can be told."""
-    lines = [
-        ["of ResNet-50 at output stride 8, crop 321, batch 2, if not said", "goal", "seen", ""]
-    ]
-    for goal in GOALS:
-        measured = cases.get(goal.case, {})
-        if not {goal.contender, goal.unit} <= measured.keys():
+def target_rows(cases: Mapping[Case, Mapping[str, Any]]) -> list[list[str]]:
+    """Cases and what was measured -> the cells of a table of those TARGETS that were measured."""
+    title = "ResNet-50 at output stride 8, crop 321, batch size 2 unless noted"
+    lines = [[title, "target", "measured", ""]]
+    for target in TARGETS:
+        measured = cases.get(target.case, {})
+        if not {target.candidate, target.relative_to} <= measured.keys():
             continue
-        seen = told(measured, goal.contender, goal.quantity)
-        seen /= told(measured, goal.unit, goal.quantity)
-        met = seen >= goal.bound if goal.at_least else seen <= goal.bound
-        bound = f"at {'least' if goal.at_least else 'most'} {goal.bound:.2f}"
-        lines.append([goal.text, bound, f"{seen:.2f}", "met" if met else "missed"])
+        ratio = reported_value(measured, target.candidate, target.quantity)
+        ratio /= reported_value(measured, target.relative_to, target.quantity)
+        is_met = ratio >= target.bound if target.at_least else ratio <= target.bound
+        bound = f"at {'least' if target.at_least else 'most'} {target.bound:.2f}"
+        lines.append([target.text, bound, f"{ratio:.2f}", "met" if is_met else "missed"])
     return lines
 
 
-def in_markdown(result: Mapping[str, Any]) -> str:
-    """What the benchmark's JSON holds -> the goals and the cases as Markdown."""
-    cases = [(Case(**each["case"]), each) for each in result["cases"]]
+def to_markdown(results: Mapping[str, Any]) -> str:
+    """The content of results.json -> the targets and the cases in Markdown, for docs/speed.md."""
+    cases = [(Case(**each["case"]), each) for each in results["cases"]]
     parts = [
-        f"{result['cores']} cores ({result['cpu']}), commit {result['commit']}, medians of "
-        f"{result['rounds']} rounds in turn, {result['minutes']:.0f} minutes in all "
-        "([json](benchmark/results.json)):",
-        markdown_table(goal_rows({case: each["measured"] for case, each in cases})),
+        f"{results['cores']} cores ({results['cpu']}), commit {results['commit']}, medians of "
+        f"{results['rounds']} interleaved rounds, {results['minutes']:.0f} minutes in total "
+        "([json](../benchmark/results.json)):",
+        markdown_table(target_rows({case: each["measured"] for case, each in cases})),
     ]
     for case, each in cases:
-        useful = f"{each['gigamacs']:.0f} G useful multiply-adds per image, forward"
+        work = f"{each['gigamacs']:.0f} G useful multiply-adds per image in the forward pass"
         parts += [
-            f"**{str(case).capitalize()}** ({useful})",
-            markdown_table(rows(case, each["measured"])),
+            f"**{str(case).capitalize()}** ({work})",
+            markdown_table(case_rows(case, each["measured"])),
         ]
     return "\n\n".join(parts)

@@ -1,21 +1,22 @@
-"""Seconds and peak memory of a training step, or of inference, beside those of others.
+"""Time and peak memory of a training step or of inference, beside torchvision and plain Keras.
 
-    python -m benchmark.speed all         # README's tables: half an hour, 24 GB
+    python -m benchmark.speed all         # benchmark/results.json, docs/speed.md: 30 minutes, 24 GB
+    python -m benchmark.speed report      # docs/speed.md alone, from benchmark/results.json
     python -m benchmark.speed training --backbone=resnet50 --output_stride=8 --crop_size=321
-    python -m benchmark.speed inference --contenders="checkpoint;six scales"
+    python -m benchmark.speed inference --candidates="checkpoint;six scales"
 
-Every contender is a process of its own, with as many threads as there are cores; they take turns,
-and medians are compared, so that what else the machine does falls on all of them. The first one is
-what the others are compared with. Images, labels, depth, output stride and ASPP's rates are the
-same, but torchvision's network has one 3x3 conv more, no multi-grid, and strides in the first unit
-of a block: 3 to 8 % more multiply-adds, which its share of the ceiling does not count (pip install
-torch torchvision; left out where they are not).
+Every candidate is a process of its own that uses all cores. The candidates take turns and medians
+are compared, so that other load on the machine affects all of them alike. Ratios are relative to
+the first candidate. Images, labels, depth, output stride and ASPP's rates are the same for all.
+torchvision (pip install torch torchvision; skipped if missing) has one more 3x3 conv, no
+multi-grid, and its strides in the first unit of a block: 3 to 8 % more multiply-adds, which its
+share of peak FLOP/s does not count.
 
-The ceiling is a 3x3 convolution of 512 to 512 channels on 65 x 65 features, measured in turn with
-the others. A contender's share of it is of the multiply-adds that it needs: taps of atrous
-convolutions that fall on padding do not count, and a training step needs three times what inference
-does. Networks are not trained, but their batch norms have statistics as if they were: biases of 0
-would be left out of an export.
+Peak FLOP/s are those of a float32 3x3 convolution from 512 to 512 channels on 65 x 65 features,
+measured in the same turns. A candidate's share of it counts useful multiply-adds only: taps of
+atrous convolutions that fall on padding are left out, and a training step counts as three forward
+passes. Networks are not trained, but their batch norms have non-zero statistics: an export would
+drop biases of 0.
 """
 
 import os
@@ -27,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import argparse
 import importlib.util
 import itertools
+import json
 import multiprocessing
 import pathlib
 import platform
@@ -44,20 +46,22 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from benchmark.baselines import by_torchvision, use_kerass_own_layers
+from benchmark.baselines import make_torchvision_step, use_stock_keras_layers
 from benchmark.cases import (
+    CANDIDATES,
     CASES,
-    CEILING,
-    COMPILED,
-    CONTENDERS,
-    KERAS,
+    OURS,
+    PEAK_FLOPS,
+    STOCK_KERAS,
     TORCHVISION,
+    TORCHVISION_COMPILED,
     Case,
-    goal_rows,
-    rows,
+    case_rows,
+    target_rows,
+    to_markdown,
 )
-from data.files import write_json
-from data.terminal import table, track
+from data.files import between_markers, write_json, write_text
+from data.terminal import errors_in_a_line, make_parser, table, track
 from deployment.inference_graph import frozen
 from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.prediction import predictor
@@ -69,29 +73,34 @@ from model.resnet import BACKBONES
 from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
 
-RESULT = pathlib.Path(__file__).parent / "results.json"
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "benchmark" / "results.json"
+PAGE = ROOT / "docs" / "speed.md"
+MARKERS = ("<!-- speed: made by python -m benchmark.speed -->", "<!-- end of speed -->")
 ROUNDS = 5
-STEPS = 2  # In each round.
-CEILING_SIZE, CEILING_CHANNELS, CEILING_TIMES = 65, 512, 3
+STEPS_PER_ROUND = 2
+PEAK_SIZE, PEAK_CHANNELS, PEAK_CONVOLUTIONS = 65, 512, 3
 
 
-def config_of(contender: str, case: Case) -> ml_collections.ConfigDict:
-    """One of CONTENDERS, and a case -> its config."""
+def candidate_config(candidate: str, case: Case) -> ml_collections.ConfigDict:
+    """One of CANDIDATES, and a case -> its config."""
     config = get_config()
-    config.update_from_flattened_dict(CONTENDERS[case.what][contender][1])
+    config.update_from_flattened_dict(dict(CANDIDATES[case.task][candidate].overrides))
     config.model.backbone = case.backbone
     config.model.output_stride = config.eval.output_stride = case.output_stride
     return config
 
 
-def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> what takes a training step on them."""
+def make_training_step(
+    config: ml_collections.ConfigDict, images: np.ndarray
+) -> Callable[[], object]:
+    """A config and [B, H, W, 3] images -> a function that takes a training step on them."""
     model = deeplabv3(**config.model, precision=config.precision)
     optimizer = make_optimizer(config.learning_rate, steps=config.steps, precision=config.precision)
     train_step = make_train_step(
         make_state(model, optimizer),
         tf.distribute.get_strategy(),
-        rematerialise=config.rematerialise,
+        rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])
@@ -99,8 +108,8 @@ def training(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[
     return lambda: float(train_step(images, labels)[0])
 
 
-def network(config: ml_collections.ConfigDict) -> keras.Model:
-    """A config -> its model, as evaluated, with batch norms as if it were trained."""
+def make_model(config: ml_collections.ConfigDict) -> keras.Model:
+    """A config -> its model for evaluation, with non-zero batch norm statistics."""
     arguments = {**config.model, "output_stride": config.eval.output_stride}
     model = deeplabv3(**arguments, precision=config.precision)
     rng = np.random.default_rng(0)
@@ -110,217 +119,234 @@ def network(config: ml_collections.ConfigDict) -> keras.Model:
     return model
 
 
-def inference(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> what predicts their class ids, as eval.py does."""
-    predict = predictor(network(config), backbone=config.model.backbone, **config.eval)
+def make_predictor(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
+    """A config and [B, H, W, 3] images -> a function that predicts their class ids as eval.py."""
+    predict = predictor(make_model(config), backbone=config.model.backbone, **config.eval)
     return lambda: predict(images).numpy()
 
 
-def exported(contender: str, case: Case, images: np.ndarray) -> Callable[[], object]:
-    """A contender, and [B, H, W, 3] images -> what predicts their class ids, as a SavedModel."""
+def make_exported_predictor(candidate: str, case: Case, images: np.ndarray) -> Callable[[], object]:
+    """A candidate, and [B, H, W, 3] images -> the same by its SavedModel."""
     with tempfile.TemporaryDirectory() as folder:
-        # In a process of its own, whose memory does not count.
+        # Export in a process of its own, so that its memory does not count.
         process = multiprocessing.get_context("spawn").Process(
-            target=write_export, args=(contender, case, folder)
+            target=write_export, args=(candidate, case, folder)
         )
         process.start()
         process.join()
         if process.exitcode:
-            sys.exit(f"error: {contender} could not be exported; see above.")
+            sys.exit(f"error: {candidate} could not be exported; see above.")
         loaded = tf.saved_model.load(f"{folder}/new")
     images = tf.constant(images)
     return lambda: loaded(images).numpy()
 
 
-def write_export(contender: str, case: Case, folder: str) -> None:
-    """Writes a contender as a SavedModel, FOLDER/new."""
-    config = config_of(contender, case)
+def write_export(candidate: str, case: Case, folder: str) -> None:
+    """Writes a candidate as a SavedModel, FOLDER/new."""
+    config = candidate_config(candidate, case)
     mean_pixel = BACKBONES[case.backbone].mean_pixel
-    probabilities = frozen(network(config), mean_pixel=mean_pixel, **config.eval)
+    probabilities = frozen(make_model(config), mean_pixel=mean_pixel, **config.eval)
     data_file = pathlib.Path(folder) / "data.json"
     data_file.write_text("{}")
     write_saved_model(Segmenter(probabilities, data_file), pathlib.Path(folder) / "new")
 
 
-def ceiling() -> Callable[[], object]:
-    """What convolves without a rate, as often as makes a tenth of a second or so."""
-    rng, channels = np.random.default_rng(0), CEILING_CHANNELS
-    x = tf.constant(rng.normal(size=(1, CEILING_SIZE, CEILING_SIZE, channels)), tf.float32)
+def make_peak_convolution() -> Callable[[], object]:
+    """A function that runs dense 3x3 convolutions for about a tenth of a second."""
+    rng, channels = np.random.default_rng(0), PEAK_CHANNELS
+    x = tf.constant(rng.normal(size=(1, PEAK_SIZE, PEAK_SIZE, channels)), tf.float32)
     kernel = tf.constant(rng.normal(0, 0.01, (3, 3, channels, channels)), tf.float32)
 
     @tf.function
     def convolve():
         y = x
-        for _ in range(CEILING_TIMES):
+        for _ in range(PEAK_CONVOLUTIONS):
             y = tf.nn.conv2d(y, kernel, 1, "SAME")
         return tf.reduce_sum(y)
 
     return lambda: float(convolve())
 
 
-def what_computes(contender: str, case: Case) -> Callable[[], object]:
-    """A contender's name -> what computes once."""
-    if contender == CEILING:
-        return ceiling()
-    whose, config = CONTENDERS[case.what][contender][0], config_of(contender, case)
+def make_computation(candidate: str, case: Case) -> Callable[[], object]:
+    """A candidate's name, and a case -> a function that takes its step or predicts, once."""
+    if candidate == PEAK_FLOPS:
+        return make_peak_convolution()
+    implementation = CANDIDATES[case.task][candidate].implementation
+    config = candidate_config(candidate, case)
     size = (case.batch_size, case.crop_size, case.crop_size, 3)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
-    is_training = case.what == "training"
-    if whose in (TORCHVISION, COMPILED):
-        return by_torchvision(config, images, training=is_training, compiled=whose == COMPILED)
-    if whose == KERAS:
-        use_kerass_own_layers()
-    if is_training:
-        return training(config, images)
-    return exported(contender, case, images) if whose == "" else inference(config, images)
+    training = case.task == "training"
+    if implementation in (TORCHVISION, TORCHVISION_COMPILED):
+        compiled = implementation == TORCHVISION_COMPILED
+        return make_torchvision_step(config, images, training=training, compiled=compiled)
+    if implementation == STOCK_KERAS:
+        use_stock_keras_layers()
+    if training:
+        return make_training_step(config, images)
+    if implementation == OURS:
+        return make_exported_predictor(candidate, case, images)
+    return make_predictor(config, images)
 
 
-def contend(contender: str, case: Case) -> None:
-    """Computes STEPS times for each line of stdin, after those that compile; prints the seconds.
+def serve(candidate: str, case: Case) -> None:
+    """Runs one round of a candidate's steps for each line of stdin, and prints seconds per step.
 
-    After the last line it prints the peak of the process's memory in MB.
+    It prints a line when it has warmed up, and the process's peak memory in MB at the end of stdin.
     """
-    compute = what_computes(contender, case)
-    for _ in range(2):
+    compute = make_computation(candidate, case)
+    for _ in range(2):  # They compile.
         compute()
     print("ready", flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        for _ in range(STEPS):
+        for _ in range(STEPS_PER_ROUND):
             compute()
-        print((time.perf_counter() - start) / STEPS, flush=True)
+        print((time.perf_counter() - start) / STEPS_PER_ROUND, flush=True)
     print(peak_megabytes(), flush=True)
 
 
 def peak_megabytes() -> float:
     """The peak of this process's memory, in MB."""
     status = pathlib.Path("/proc/self/status")
-    if status.exists():  # What getrusage says there may be the peak of the process that started it.
+    if status.exists():  # On Linux getrusage may return the peak of the parent process.
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # In bytes, on macOS.
 
 
 def measure(names: list[str], case: Case) -> dict[str, dict[str, float]]:
-    """Contenders -> medians of their seconds, their peak memory in MB, and useful GFLOP/s."""
+    """Candidates -> medians of their seconds, their peak memory in MB, and useful GFLOP/s."""
     processes, seconds = {}, {name: [] for name in names}
-    sizes = [f"--{field}={value}" for field, value in case._asdict().items() if field != "what"]
-    command = [sys.executable, "-m", "benchmark.speed", case.what, *sizes]
     try:
-        for name in track(names, "ready", len(names)):  # One compiles after another.
-            processes[name] = process = subprocess.Popen(
-                [*command, "--contender", name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            said_by(process, name)
+        for name in track(names, "ready", len(names)):  # One at a time: compiling takes all cores.
+            processes[name] = start_process(name, case)
+            read_line(processes[name], name)
         turns = itertools.product(range(ROUNDS), names)
         for _, name in track(turns, "turn", ROUNDS * len(names)):
             print("go", file=processes[name].stdin, flush=True)
-            seconds[name].append(float(said_by(processes[name], name)))
+            seconds[name].append(float(read_line(processes[name], name)))
         for process in processes.values():
             process.stdin.close()
-        memory = {name: float(said_by(process, name)) for name, process in processes.items()}
+        memory = {name: float(read_line(process, name)) for name, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()
     measured = {}
     for name in names:
         median = statistics.median(seconds[name])
-        rate = operations(name, case) / median / 1e9
+        rate = count_operations(name, case) / median / 1e9
         measured[name] = {"seconds": median, "peak_mb": memory[name], "gigaflops": rate}
     return measured
 
 
-def said_by(process: subprocess.Popen, name: str) -> str:
-    """The next line of a contender's process. Exits with an error where it has ended."""
+def start_process(candidate: str, case: Case) -> subprocess.Popen:
+    """A candidate -> a process that serves it."""
+    sizes = [f"--{field}={value}" for field, value in case._asdict().items() if field != "task"]
+    command = [sys.executable, "-m", "benchmark.speed", case.task, *sizes]
+    return subprocess.Popen(
+        [*command, "--candidate", candidate],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_line(process: subprocess.Popen, candidate: str) -> str:
+    """The next line of a candidate's process. Exits with an error if the process has ended."""
     line = process.stdout.readline()
     if not line:
-        sys.exit(f"error: {name} ended; see above, or it was killed for want of memory.")
+        sys.exit(f"error: {candidate} ended; see above. If nothing is there, it ran out of memory.")
     return line.strip()
 
 
-def operations(contender: str, case: Case) -> int:
-    """A contender -> the useful operations of one computation, two for a multiply-add."""
-    if contender == CEILING:
-        return 2 * 9 * CEILING_SIZE**2 * CEILING_CHANNELS**2 * CEILING_TIMES
-    work = useful_multiply_adds(config_of(contender, case), case.crop_size)
-    return 2 * case.batch_size * work * (3 if case.what == "training" else 1)
+def count_operations(candidate: str, case: Case) -> int:
+    """A candidate -> the useful operations of one step, two per multiply-add."""
+    if candidate == PEAK_FLOPS:
+        return 2 * 9 * PEAK_SIZE**2 * PEAK_CHANNELS**2 * PEAK_CONVOLUTIONS
+    work = useful_multiply_adds(candidate_config(candidate, case), case.crop_size)
+    return 2 * case.batch_size * work * (3 if case.task == "training" else 1)
 
 
-def chosen(case: Case, asked: str | None) -> list[str]:
-    """The contenders that are asked for, or all that can be. Raises ValueError for others."""
-    there = CONTENDERS[case.what]
-    if asked:
-        names = asked.split(";")
-        if unknown := [name for name in names if name not in there]:
-            raise ValueError(f"No contender {unknown[0]!r}; there are {'; '.join(there)}.")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{twice[0]!r} is named twice.")
+def select_candidates(case: Case, requested: str | None) -> list[str]:
+    """Names with ; between, or None for all of the case -> a list. Raises ValueError if unknown."""
+    available = CANDIDATES[case.task]
+    if requested:
+        names = requested.split(";")
+        if unknown := [name for name in names if name not in available]:
+            raise ValueError(f"No candidate {unknown[0]!r}; there are {'; '.join(available)}.")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{repeated[0]!r} is named twice.")
         return names
-    names = list(there)[: CASES.get(case)]
+    names = list(available)[: CASES.get(case)]
     if importlib.util.find_spec("torchvision"):
         return names
-    print("torchvision is not installed and left out: pip install torch torchvision")
-    return [name for name in names if there[name][0] not in (TORCHVISION, COMPILED)]
+    print("torchvision is not installed; skipping it: pip install torch torchvision")
+    torchvision = (TORCHVISION, TORCHVISION_COMPILED)
+    return [name for name in names if available[name].implementation not in torchvision]
 
 
-def processor() -> str:
-    """The name of this machine's processor, where it is said."""
+def processor_name() -> str:
+    """The name of this machine's processor, as far as it is known."""
     file = pathlib.Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", file.read_text()) if file.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def run(cases: list[Case], asked: str | None, output: pathlib.Path | None) -> None:
+def measure_cases(cases: list[Case], requested: str | None, output: pathlib.Path | None) -> None:
     """Measures cases one after another, prints a table of each, and writes all of them as JSON."""
     start, done = time.monotonic(), []
     for number, case in enumerate(cases, start=1):
         print(f"\n{case} ({number} of {len(cases)})", flush=True)
-        measured = measure([*chosen(case, asked), CEILING], case)
-        print(table(rows(case, measured)), flush=True)
-        work = useful_multiply_adds(config_of(next(iter(measured)), case), case.crop_size)
+        measured = measure([*select_candidates(case, requested), PEAK_FLOPS], case)
+        print(table(case_rows(case, measured)), flush=True)
+        work = useful_multiply_adds(candidate_config(next(iter(measured)), case), case.crop_size)
         done.append({"case": case._asdict(), "gigamacs": work / 1e9, "measured": measured})
     if output:
-        about = {"cores": os.cpu_count(), "cpu": processor(), "commit": code_version()}
+        about = {"cores": os.cpu_count(), "cpu": processor_name(), "commit": code_version()}
         about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
         write_json(output, {**about, "cases": done})
     if len(cases) > 1:
-        print(f"\n{table(goal_rows({Case(**each['case']): each['measured'] for each in done}))}")
+        print(f"\n{table(target_rows({Case(**each['case']): each['measured'] for each in done}))}")
+
+
+def write_page() -> None:
+    """Writes the tables of results.json into docs/speed.md, between its markers."""
+    part = to_markdown(json.loads(RESULTS.read_text()))
+    write_text(PAGE, between_markers(PAGE.read_text(), part, MARKERS))
+    print(f"-> {PAGE.relative_to(ROOT)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("what", nargs="?", choices=(*CONTENDERS, "all"), default="training")
+    parser = make_parser("benchmark.speed", __doc__)
+    tasks = (*CANDIDATES, "all", "report")
+    parser.add_argument("task", nargs="?", choices=tasks, default="training")
     parser.add_argument("--backbone", default="resnet50", choices=BACKBONES)
     parser.add_argument("--output_stride", type=int, default=16)
     parser.add_argument("--crop_size", type=int, default=321)
-    parser.add_argument("--batch_size", type=int, help="4 in training, 1 in inference if not given")
-    parser.add_argument("--contenders", help="some of them, with ; between; the first is compared")
-    parser.add_argument("--output", type=pathlib.Path, help=f"a JSON; for `all` {RESULT.name}")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--batch_size", type=int, help="default: 4 in training, 1 in inference")
+    parser.add_argument("--candidates", help="separated by `;`; the first is the reference")
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="JSON file to write; default: none; of `all`, results.json and then docs/speed.md",
+    )
+    parser.add_argument("--candidate", help=argparse.SUPPRESS)  # Of start_process.
     arguments = parser.parse_args()
     sizes = [getattr(arguments, field) for field in Case._fields[:-1]]
-    batch_size = arguments.batch_size or (4 if arguments.what == "training" else 1)
+    batch_size = arguments.batch_size or (4 if arguments.task == "training" else 1)
     case = Case(*sizes, batch_size)
-    if arguments.contender:
-        contend(arguments.contender, case)
+    if arguments.candidate:
+        serve(arguments.candidate, case)
         return
-    is_all = arguments.what == "all"
-    if is_all and arguments.contenders:
-        parser.error("--contenders are of one case, not of all.")
-    try:
-        run(
-            list(CASES) if is_all else [case],
-            arguments.contenders,
-            arguments.output or (RESULT if is_all else None),
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    if arguments.task in ("all", "report") and arguments.candidates:
+        parser.error("--candidates needs a single task: training or inference.")
+    with errors_in_a_line():
+        if arguments.task in CANDIDATES:
+            measure_cases([case], arguments.candidates, arguments.output)
+            return
+        if arguments.task == "all":
+            measure_cases(list(CASES), None, arguments.output or RESULTS)
+        if not arguments.output:
+            write_page()
 
 
 if __name__ == "__main__":

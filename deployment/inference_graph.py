@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from model.deeplabv3 import corners_of
-from model.fold_batch_norm import folded
+from model.fold_batch_norm import fold_batch_norm
 from model.inference import class_probabilities
 from model.layers import resize_bilinear
 
@@ -35,7 +35,7 @@ def freeze(
       model: of deeplabv3, at output_stride.
       output_stride, mean_pixel, scales, flip, resize: as class_probabilities has them.
     """
-    model = folded(model)
+    model = fold_batch_norm(model)
     values = [
         (weight, weight.numpy().astype(layer.compute_dtype))
         for layer in model.layers

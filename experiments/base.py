@@ -193,7 +193,7 @@ def paper_config() -> ml_collections.ConfigDict:
     config.freeze_batch_norm = False  # Statistics, gamma and beta: stage 2, Table 8.
     config.upsample_logits = True  # False: the labels are downsampled instead; Table 8.
     config.precision = "float32"  # Or mixed_bfloat16, or mixed_float16 with loss scaling.
-    config.rematerialise = False  # True: less memory, more time.
+    config.rematerialize = False  # True: less memory, more time.
     config.jit_compile = False  # True: with XLA, on one device; a TPU does anyway.
     config.init_from = dict(
         # ImageNet's from keras.applications (Sec. 4.1), downloaded; or a run's folder, or one of

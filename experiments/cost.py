@@ -123,7 +123,7 @@ def _taps(length, kernel_size, rate):
 def step_bytes(config: ml_collections.ConfigDict) -> int:
     """A config -> the memory that a training step takes at its peak, an estimate, in bytes.
 
-    Of one device, with nothing rematerialised.
+    Of one device, with nothing rematerialized.
     """
     with keras.StatelessScope():
         model = deeplabv3(**config.model, precision=config.precision)
@@ -177,7 +177,7 @@ def steps_here(config: ml_collections.ConfigDict) -> float:
         make_state(model, optimizer),
         tf.distribute.get_strategy(),
         upsample_logits=config.upsample_logits,
-        rematerialise=config.rematerialise,
+        rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     rng = np.random.default_rng(0)

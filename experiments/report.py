@@ -5,8 +5,7 @@
 
 It reads what experiments.run has left in runs/, writes experiments/results/SCALE_TABLE.json for
 each table of which there is a run, and from all JSONs that are there the tables of the README,
-between its markers, and a page with plots; the README's tables of speed, too, from what
-experiments.benchmark has left. Nothing is run.
+between its markers, and a page with plots. Nothing is run.
 
 Columns: `ours` is the mean over seeds. The interval over images holds 95 % of what other images
 would give (a bootstrap, the same images for all seeds); that over seeds is Student's. A claim of
@@ -24,7 +23,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmark.cases import in_markdown
 from data.files import between_markers, write_json, write_text
 from data.pictures import inline_png, write_page
 from data.terminal import markdown_table
@@ -36,10 +34,6 @@ from experiments.verdicts import sign_of
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 MARKERS = ("<!-- results: made by python -m experiments.report -->", "<!-- end of results -->")
-BENCHMARK_MARKERS = (
-    "<!-- speed: made by python -m experiments.report -->",
-    "<!-- end of speed -->",
-)
 
 
 def percent(value: float | None) -> str:
@@ -207,9 +201,7 @@ def main() -> None:
         if not results:
             sys.exit("error: there is no run yet: python -m experiments.run table1 --scale=shapes")
         readme = ROOT / "README.md"
-        text = between_markers(readme.read_text(), markdown(results), MARKERS)
-        speed = in_markdown(json.loads((RESULTS / "benchmark.json").read_text()))
-        write_text(readme, between_markers(text, speed, BENCHMARK_MARKERS))
+        write_text(readme, between_markers(readme.read_text(), markdown(results), MARKERS))
         page.parent.mkdir(parents=True, exist_ok=True)
         write_report_page(page, results)
         print(f"-> README.md, {page}")

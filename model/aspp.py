@@ -7,22 +7,22 @@ from keras import KerasTensor, layers
 
 from model.layers import ResizeBilinear, conv_bn
 
-DROPOUT = {"paper": 0.1, "torchvision": 0.5}  # The paper gives none: the authors' code.
-INITIALIZER = "glorot_uniform"  # The authors' code, for what ImageNet weights do not fill.
+DROPOUT = {"paper": 0.1, "torchvision": 0.5}  # The authors' code; the paper states none.
+INITIALIZER = "glorot_uniform"  # The authors' code, for layers without ImageNet weights.
 
 
 def rates_at(output_stride: int, atrous_rates: Sequence[int]) -> list[int]:
-    """Rates as stated at output_stride 16 -> those at output_stride, which see the same pixels.
+    """Rates as stated at output_stride 16 -> those at output_stride that cover the same pixels.
 
     "The rates are doubled when output_stride = 8" (Sec. 3.3).
-    Raises ValueError where a rate would not be whole.
+    Raises ValueError if a rate would not be an integer.
     """
     if not all(isinstance(rate, int) for rate in atrous_rates):
-        raise ValueError(f"atrous_rates {atrous_rates} are no whole numbers.")
+        raise ValueError(f"atrous_rates must be integers; got {atrous_rates}.")
     rates = [Fraction(16 * rate, output_stride) for rate in atrous_rates]
     if any(rate.denominator != 1 or rate < 1 for rate in rates):
         raise ValueError(
-            f"atrous_rates {tuple(atrous_rates)}, stated at output_stride 16, are not whole at "
+            f"atrous_rates {tuple(atrous_rates)}, stated at output_stride 16, are not integers at "
             f"output_stride {output_stride}."
         )
     return [int(rate) for rate in rates]
@@ -37,10 +37,15 @@ def aspp(
     batch_norm_decay: float,
     head: str = "paper",
 ) -> KerasTensor:
-    """Looks at the features through several rates: [B, h, w, C] -> [B, h, w, filters].
+    """Parallel atrous convolutions at several rates: [B, h, w, C] -> [B, h, w, filters].
 
-    The rates are of the features at hand; the paper has 256 filters. head: "torchvision" has a 3x3
-    conv more.
+    Args:
+      x: the features.
+      rates: one per atrous branch, at the output_stride of x (rates_at).
+      image_pooling: whether to add the image-level branch.
+      filters: of every branch; 256 in the paper.
+      batch_norm_decay: of the moving statistics.
+      head: a key of model.deeplabv3.HEADS; "torchvision" adds a 3x3 conv at the end.
     """
     conv = {"initializer": INITIALIZER, "batch_norm_decay": batch_norm_decay}
     branches = [conv_bn(x, filters, 1, name="aspp_1x1", **conv)]
@@ -55,7 +60,7 @@ def aspp(
 
 
 def image_level_features(x: KerasTensor, filters: int, **conv) -> KerasTensor:
-    """One vector for the whole image, spread over it: [B, h, w, C] -> [B, h, w, filters].
+    """One vector per image, broadcast to every pixel: [B, h, w, C] -> [B, h, w, filters].
 
     Source: Fig. 5 (b).
     """

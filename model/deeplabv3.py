@@ -11,7 +11,7 @@ from model.layers import KernelDecay, ResizeBilinear
 from model.resnet import BACKBONES, resnet
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # The weights are float32 in all.
-# A head's name, and the corners that its resizes keep.
+# Head -> the `corners` of its resizes (model.layers.resize_bilinear).
 HEADS = {"paper": "aligned", "torchvision": "half_pixel"}
 
 
@@ -32,28 +32,30 @@ def deeplabv3(
 
     Args:
       backbone: a key of model.resnet.BACKBONES.
-      num_classes: the background counts.
+      num_classes: including the background.
       num_blocks: 4, or 5 to 7 with copies of block4 in cascade (Sec. 3.2).
-      output_stride: 8 to 256; over 32 it needs a block more for each doubling. Weights do not
-        depend on it: they fit at any other.
+      output_stride: 8 to 256; above 32, each doubling needs one more block. The weights do not
+        depend on it and fit any other output_stride.
       multi_grid: unit rates of block4 and later, one for each of their three units.
-      atrous_rates: ASPP's, as stated at output_stride 16. None: no ASPP, the cascade's head,
-        which is one 1x1 conv (open in the paper; its natural reading).
-      image_pooling: whether ASPP has the image-level branch. Without ASPP there is none.
-      batch_norm_decay: of the moving statistics; 0.9997 needs some ten thousand steps.
-      head: a key of HEADS. "torchvision" is for its weights: ASPP with a 3x3 conv more, dropout
-        0.5, half-pixel corners.
+      atrous_rates: those of ASPP, as stated at output_stride 16. None: no ASPP; the head is then
+        one 1x1 conv (our reading; the paper does not state the cascade's head).
+      image_pooling: whether ASPP has the image-level branch; ignored without ASPP.
+      batch_norm_decay: of the moving statistics; 0.9997 needs about ten thousand steps.
+      head: a key of HEADS. "torchvision", for torchvision's weights: one more 3x3 conv in ASPP,
+        dropout 0.5, half-pixel corners.
       precision: one of PRECISIONS, in which the layers compute; the logits are float32 in all.
 
-    Raises ValueError for what the backbone cannot do; the message says what it can.
-    Defaults are the last row of Table 5.
+    The defaults are the last row of Table 5.
+
+    Raises:
+      ValueError: an argument is out of range; the message lists the possible values.
     """
     if not 4 <= num_blocks <= 7:
         raise ValueError(f"num_blocks {num_blocks}: a cascade has 4 to 7 blocks (Fig. 3).")
     if head not in HEADS:
         raise ValueError(f"No head {head!r}; there are {', '.join(HEADS)}.")
     if head != "paper" and atrous_rates is None:
-        raise ValueError(f"The head of {head} is one of ASPP: it needs atrous_rates.")
+        raise ValueError(f"The head {head!r} has ASPP and needs atrous_rates.")
     if precision not in PRECISIONS:
         raise ValueError(f"No precision {precision!r}; there are {', '.join(PRECISIONS)}.")
     images = keras.Input((None, None, 3), name="images")
@@ -105,15 +107,15 @@ def _dtype_policy(precision: str) -> Iterator[None]:
 
 
 def corners_of(model: keras.Model) -> str:
-    """A model of deeplabv3 -> which corners its resizes keep, as resize_bilinear names them."""
+    """A model of deeplabv3 -> the `corners` of its resizes (resize_bilinear)."""
     return model.get_layer("upsampled_logits").corners
 
 
 def without_upsampling(model: keras.Model) -> keras.Model:
-    """A model of deeplabv3 -> the same weights, to [B, h, w, num_classes] logits at the features'.
+    """A model of deeplabv3 -> the same, up to [B, h, w, num_classes] logits at feature resolution.
 
-    For labels that are downsampled in training (Table 8).
+    The weights are shared. For training on downsampled labels (Table 8).
     """
-    # Named, since Keras would number it, and exports keep its name.
+    # Exports keep the name; Keras's automatic one has a counter.
     name = f"{model.name}_to_logits"
     return keras.Model(model.input, model.get_layer("logits").output, name=name)

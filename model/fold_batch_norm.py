@@ -1,4 +1,4 @@
-"""What inference alone needs of a network: batch norm folded into convolutions, no dropout."""
+"""A network reduced to what inference needs: batch norm folded into convolutions, no dropout."""
 
 import keras
 import numpy as np
@@ -7,25 +7,25 @@ from keras import layers, ops
 from model.layers import AtrousConv2D, ResizeBilinear
 
 
-def folded(model: keras.Model) -> keras.Model:
-    """A model of deeplabv3 -> one of fewer layers with the same output in inference.
+def fold_batch_norm(model: keras.Model) -> keras.Model:
+    """A model of deeplabv3 -> one with fewer layers and the same output in inference.
 
-    A convolution followed by batch norm becomes one with a bias: kernel gamma / deviation,
-    beta - mean gamma / deviation, where deviation = sqrt(variance + epsilon). Whatever else has
-    weights has the same. The one pixel of ASPP's image-level features is spread without a resize.
-    Ours; the algebra is everybody's.
+    A convolution followed by batch norm becomes one with a bias: kernel gamma / std,
+    beta - mean gamma / std, where std = sqrt(variance + epsilon). All other weights are copied.
+    The image-level features of ASPP, a single pixel, are broadcast instead of resized.
+    Source: ours; the algebra is well known.
     """
-    new = keras.models.clone_model(model, clone_function=_with_bias, call_function=_call)
+    new = keras.models.clone_model(model, clone_function=_clone_with_bias, call_function=_call)
     for layer in new.layers:
         weights = [weight.numpy() for weight in model.get_layer(layer.name).weights]
         if isinstance(layer, AtrousConv2D):
-            weights = fold(*weights, model.get_layer(_batch_norm_of(layer)))
+            weights = fold_into_kernel(*weights, model.get_layer(_batch_norm_name(layer)))
         layer.set_weights(weights)
     return new
 
 
-def fold(kernel: np.ndarray, batch_norm: layers.BatchNormalization) -> list[np.ndarray]:
-    """[h, w, C, filters] kernel and what follows it -> kernel and [filters] bias of both in one."""
+def fold_into_kernel(kernel: np.ndarray, batch_norm: layers.BatchNormalization) -> list[np.ndarray]:
+    """[h, w, C, filters] kernel, the batch norm after it -> folded kernel and [filters] bias."""
     gamma, beta, mean, variance = (
         np.asarray(weight, np.float64) for weight in batch_norm.get_weights()
     )
@@ -33,11 +33,11 @@ def fold(kernel: np.ndarray, batch_norm: layers.BatchNormalization) -> list[np.n
     return [(kernel * scale).astype(np.float32), (beta - mean * scale).astype(np.float32)]
 
 
-def _batch_norm_of(conv):
+def _batch_norm_name(conv):
     return conv.name.removesuffix("_conv") + "_bn"
 
 
-def _with_bias(layer):
+def _clone_with_bias(layer):
     config = layer.get_config()
     if isinstance(layer, AtrousConv2D):
         config["use_bias"] = True
@@ -45,7 +45,7 @@ def _with_bias(layer):
 
 
 def _call(layer, *arguments, **keywords):
-    """Calls a layer; what has no part in inference hands on its input."""
+    """Calls a layer; a layer that inference does not need passes its input through."""
     if isinstance(layer, layers.BatchNormalization | layers.Dropout):
         return arguments[0]
     if isinstance(layer, ResizeBilinear) and arguments[0].shape[1:3] == (1, 1):

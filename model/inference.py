@@ -1,4 +1,4 @@
-"""From a model to class probabilities for whole images, at their own size (Sec. 4.1)."""
+"""Class probabilities for whole images at their own size, over scales and flips (Sec. 4.1)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,9 +9,6 @@ from keras import KerasTensor, ops
 
 from model.deeplabv3 import without_upsampling
 from model.layers import resize_bilinear
-
-# Sec. 4.1, of the evaluation with several scales.
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
 def class_probabilities(
@@ -27,16 +24,23 @@ def class_probabilities(
 ) -> KerasTensor:
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, C] probabilities, at any H and W.
 
-    The images are padded at the bottom and the right until a side is a multiple of output_stride,
-    plus 1, at each of the scales: there features lie exactly on pixels. The result is cut back. If
-    flip, the model sees them mirrored too; the result is the mean of the probabilities.
-    corners: the model's own (corners_of). With "half_pixel" nothing is padded: as in torchvision,
-    features are spread over the whole image, whatever its size.
-    resize: takes what resize_bilinear takes, where that is to be done by other operations.
-    Source: the authors' code, which pads all images to one such size, 513.
+    The images are padded at the bottom and the right until each side is a multiple of
+    output_stride, plus 1, at every scale, so that features lie exactly on pixels. The result is
+    cropped back. Source: the authors' code, which pads all images to one such size, 513.
+
+    Args:
+      model: a model of deeplabv3.
+      images: uint8 or float.
+      output_stride: the model's.
+      mean_pixel: the padding.
+      scales: multiples of 1/8; probabilities are averaged over them.
+      flip: whether to average over the image and its horizontal flip too.
+      corners: the model's (corners_of). With "half_pixel" nothing is padded: as in torchvision,
+        features are spread over the whole image, whatever its size.
+      resize: a replacement for resize_bilinear with the same arguments, for exports.
     """
     height, width = ops.shape(images)[1], ops.shape(images)[2]
-    # Mirrored before it is padded: so a mirrored image has the mirrored result, at any size.
+    # Flip before padding, so that a flipped image gives the flipped result at any size.
     views = ops.concatenate([images, ops.flip(images, axis=2)]) if flip else images
     padded = ops.cast(views, "float32")
     if corners == "aligned":
@@ -53,24 +57,24 @@ def class_probabilities(
         total = total + ops.softmax(logits)
     probabilities = (total / len(scales))[:, :height, :width]
     if flip:
-        straight, mirrored = ops.split(probabilities, 2)
-        probabilities = (straight + ops.flip(mirrored, axis=2)) / 2
+        original, flipped = ops.split(probabilities, 2)
+        probabilities = (original + ops.flip(flipped, axis=2)) / 2
     return probabilities
 
 
 def padding_multiple(output_stride: int, scales: Sequence[float]) -> int:
-    """The least side, less 1, of which each scale's is a multiple of the stride: 4 for quarters.
+    """The smallest m such that a side of m + 1 is a multiple of the stride, plus 1, at each scale.
 
-    Raises ValueError for scales that are no eighths: images would be padded to many times their
-    size.
+    With scales in quarters, 4 output_stride. Raises ValueError for scales that are not multiples
+    of 1/8: images would be padded to many times their size.
     """
-    if wrong := [scale for scale in scales if not (scale > 0 and float(8 * scale).is_integer())]:
-        raise ValueError(f"Scales are multiples of 1/8, as 0.5, 0.75, 1; {wrong[0]} is none.")
+    if invalid := [scale for scale in scales if not (scale > 0 and float(8 * scale).is_integer())]:
+        raise ValueError(f"Scales must be multiples of 1/8, such as 0.5 or 0.75; got {invalid[0]}.")
     return output_stride * math.lcm(*(Fraction(scale).denominator for scale in scales))
 
 
 def scaled_size(size, scale, *, corners="aligned"):
-    """[H, W] -> that at a scale: with the corners' pixels in place, or the image's borders."""
+    """[H, W] -> that at a scale, keeping the corner pixels ("aligned") or the image borders."""
     one = 1 if corners == "aligned" else 0
     sides = [ops.round(scale * ops.cast(side - one, "float32")) + one for side in size]
     return [ops.cast(ops.maximum(side, 1), "int32") for side in sides]
@@ -79,10 +83,10 @@ def scaled_size(size, scale, *, corners="aligned"):
 def pad_to_stride(
     images: KerasTensor, output_stride: int, mean_pixel: tuple[float, float, float]
 ) -> KerasTensor:
-    """[B, H, W, 3] -> [B, H', W', 3], filled with mean_pixel up to a multiple of the stride + 1."""
-    over = [(ops.shape(images)[axis] - 1) % output_stride for axis in (1, 2)]
-    # Never of a negative number, whose remainder not every runtime takes alike.
-    margins = [(output_stride - side) % output_stride for side in over]
+    """[B, H, W, 3] -> [B, H', W', 3], padded with mean_pixel to a multiple of the stride + 1."""
+    excess = [(ops.shape(images)[axis] - 1) % output_stride for axis in (1, 2)]
+    # Not of a negative number: runtimes disagree on its remainder.
+    margins = [(output_stride - side) % output_stride for side in excess]
     margins = [(0, 0), (0, margins[0]), (0, margins[1]), (0, 0)]
     images = ops.cast(images, "float32")
     outside = 1 - ops.pad(ops.ones_like(images[:, :, :, :1]), margins)

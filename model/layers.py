@@ -1,25 +1,25 @@
-"""The layers everything is made of: atrous convolution, conv + batch norm, bilinear resize."""
+"""The building blocks: atrous convolution, conv + batch norm, bilinear resize."""
 
 import keras
 from keras import KerasTensor, layers, ops
 
 from model.atrous import (
     atrous_convolution,
+    has_native_atrous_gradient,
     matrix_products_are_faster,
-    native_atrous_gradient,
 )
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper gives none.
+WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper states none.
 BATCH_NORM_EPSILON = 1e-5  # The authors' code.
 
 
 class AtrousConv2D(layers.Conv2D):
-    """`Conv2D` that hands its rate to TensorFlow's kernel: [B, h, w, C] -> [B, h, w, filters].
+    """`Conv2D` that passes its rate to TensorFlow's kernel: [B, h, w, C] -> [B, h, w, filters].
 
-    Keras's own path moves space into batch and back, which is 2 to 12 times slower on a CPU.
-    It is kept where it is native (other backends) or the only one with a gradient. In training
-    1x1 kernels, too, have the gradient of atrous_convolution.
+    Keras moves space into batch and back instead, which is 2 to 12 times slower on a CPU. Its way
+    is kept on other backends, and where only it has a gradient. In training, 1x1 kernels use the
+    gradient of atrous_convolution as well.
     """
 
     def call(self, inputs, training=None):
@@ -30,11 +30,11 @@ class AtrousConv2D(layers.Conv2D):
 
     def convolution_op(self, inputs, kernel, training=None):
         atrous = self.dilation_rate != (1, 1)
-        if not ON_TENSORFLOW or (atrous and not native_atrous_gradient(self.compute_dtype)):
+        if not ON_TENSORFLOW or (atrous and not has_native_atrous_gradient(self.compute_dtype)):
             return super().convolution_op(inputs, kernel)
         dense = self.strides == (1, 1) and self.padding == "same" and self.groups == 1
-        by_products = dense and (atrous or self.kernel_size == (1, 1))
-        if training and by_products and matrix_products_are_faster():
+        supported = dense and (atrous or self.kernel_size == (1, 1))
+        if training and supported and matrix_products_are_faster():
             return atrous_convolution(inputs, kernel, self.dilation_rate)
         import tensorflow as tf
 
@@ -44,10 +44,10 @@ class AtrousConv2D(layers.Conv2D):
 
 
 class BatchNormalization(layers.BatchNormalization):
-    """Keras's, by TensorFlow's fused kernel where one device trains: [B, h, w, C] -> the same.
+    """Keras's, with TensorFlow's fused kernel when one device trains: [B, h, w, C] -> the same.
 
-    Keras computes moments and normalises in steps, whose results are all kept for the gradient.
-    That is still done where the moments are those of several devices, and in float64.
+    Keras computes moments and normalizes in steps, and keeps the result of each for the gradient.
+    That is still done when the moments span several devices, and in float64.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -56,18 +56,18 @@ class BatchNormalization(layers.BatchNormalization):
         import tensorflow as tf
 
         inputs = ops.cast(inputs, self.compute_dtype)
-        none = tf.zeros(0)
+        unused = tf.zeros(0)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=ops.cast(self.gamma, "float32"),
             offset=ops.cast(self.beta, "float32"),
-            mean=none,
-            variance=none,
+            mean=unused,
+            variance=unused,
             epsilon=self.epsilon,
         )
-        # The kernel divides by one less than the number of pixels; Keras by their number.
-        number = ops.cast(ops.size(inputs[..., 0]), "float32")
-        variance = variance * (number - 1) / number
+        # The kernel's variance is the unbiased one; Keras's is the biased one.
+        num_pixels = ops.cast(ops.size(inputs[..., 0]), "float32")
+        variance = variance * (num_pixels - 1) / num_pixels
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
@@ -83,8 +83,8 @@ class BatchNormalization(layers.BatchNormalization):
 class ResizeBilinear(layers.Layer):
     """Resizes `x` to the size of `like`: [B, h, w, C] -> [B, H, W, C].
 
-    As two matrix products, so that it compiles for a TPU and its gradient is deterministic.
-    corners: as in resize_bilinear. Source: the authors' code, which aligns them everywhere.
+    By two matrix products, so that it compiles for a TPU and its gradient is deterministic.
+    corners: as in resize_bilinear. Source: the authors' code, which aligns corners everywhere.
     """
 
     def __init__(self, corners: str = "aligned", **options):
@@ -104,23 +104,23 @@ class ResizeBilinear(layers.Layer):
 def resize_bilinear(
     x: KerasTensor, size: tuple[int, int], *, corners: str = "aligned"
 ) -> KerasTensor:
-    """Resizes: [B, h, w, C] -> [B, *size, C].
+    """Bilinear resize: [B, h, w, C] -> [B, *size, C].
 
-    corners: "aligned", where the first and the last pixels stay in place, or "half_pixel", where
-    the borders of the image do (torchvision's align_corners=False, without antialiasing).
+    corners: "aligned" keeps the first and the last pixels in place; "half_pixel" keeps the image
+    borders in place (align_corners=False in PyTorch, without antialiasing).
     """
     rows = interpolation(ops.shape(x)[1], size[0], corners=corners)
     columns = interpolation(ops.shape(x)[2], size[1], corners=corners)
     channels = x.shape[3]
     x = ops.matmul(ops.cast(columns, x.dtype), x)
-    # A row, with all its channels, is one long vector then: nothing has to be transposed.
+    # A row with all its channels becomes one long vector, so nothing has to be transposed.
     x = ops.reshape(x, (-1, ops.shape(x)[1], size[1] * channels))
     x = ops.matmul(ops.cast(rows, x.dtype), x)
     return ops.reshape(x, (-1, size[0], size[1], channels))
 
 
 def interpolation(size, new_size, *, corners="aligned"):
-    """Two lengths -> the [new_size, size] matrix that resizes a line."""
+    """Two lengths -> the [new_size, size] matrix that resizes one dimension."""
     size, line = ops.cast(size, "float32"), ops.cast(ops.arange(size), "float32")
     position = ops.cast(ops.arange(new_size), "float32")
     new_size = ops.cast(new_size, "float32")
@@ -133,9 +133,9 @@ def interpolation(size, new_size, *, corners="aligned"):
 
 @keras.saving.register_keras_serializable("deeplabv3")
 class KernelDecay(keras.regularizers.Regularizer):
-    """The penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2).
+    """L2 penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2).
 
-    Keras's L2, by the operation that TensorFlow has for it: a third of the passes over the kernels.
+    By TensorFlow's own operation, which takes a third of the passes that Keras's L2 takes.
     """
 
     def __call__(self, kernel):
@@ -163,10 +163,21 @@ def conv_bn(
 ) -> KerasTensor:
     """Convolution, batch norm, ReLU: [B, h, w, C] -> [B, ceil(h / stride), ..., filters].
 
-    Padded alike on all sides, so that a strided output is a subset of the dense one at any size.
+    The padding is symmetric, so that a strided output is a subset of the dense one at any size.
+
+    Args:
+      x: the features.
+      filters: of the convolution.
+      kernel_size: odd.
+      stride: of the convolution.
+      rate: of the convolution; may be combined with a stride.
+      relu: whether a ReLU comes last.
+      initializer: of the kernel.
+      batch_norm_decay: of the moving statistics.
+      name: prefix of the layers' names.
     """
     strided = stride > 1 and rate == 1
-    if strided and kernel_size > 1:  # "same" would pad bottom right only, at even sizes.
+    if strided and kernel_size > 1:  # At even sizes "same" pads only bottom and right.
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
     x = AtrousConv2D(
         filters,
@@ -179,21 +190,21 @@ def conv_bn(
         kernel_regularizer=KernelDecay(),
         name=f"{name}_conv",
     )(x)
-    if stride > 1 and not strided:  # Keras has no convolution with both a stride and a rate.
+    if stride > 1 and not strided:  # Keras has no convolution with both.
         x = subsample(x, stride, name=f"{name}_subsample")
     x = BatchNormalization(
         momentum=batch_norm_decay,
         epsilon=BATCH_NORM_EPSILON,
-        synchronized=ON_TENSORFLOW,  # Keras offers it under TensorFlow alone.
+        synchronized=ON_TENSORFLOW,  # Keras has it only under TensorFlow.
         name=f"{name}_bn",
     )(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
 def freeze_batch_norm(model: keras.Model) -> None:
-    """Keeps a model's batch norm as it is in training: statistics, gamma and beta (Sec. 4.1).
+    """Freezes a model's batch norm in training: statistics, gamma and beta (Sec. 4.1).
 
-    The authors' code goes on training gamma and beta.
+    The authors' code still trains gamma and beta.
     """
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):

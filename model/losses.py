@@ -9,8 +9,8 @@ def pixel_cross_entropy(
 ) -> tuple[KerasTensor, KerasTensor]:
     """[B, H, W] labels, [B, H, W, C] logits -> sum of the losses of valid pixels, their number.
 
-    Their quotient is the loss, over the whole batch; they stay apart so that a batch that is
-    spread over devices can be summed first. A pixel of ignore_label adds nothing to either.
+    The loss is their quotient over the whole batch; they are returned separately so that they can
+    be summed over devices first. Pixels of ignore_label add nothing to either.
     Source: the authors' code (255 ignored, mean over valid pixels).
     """
     valid = ops.not_equal(labels, ignore_label)
@@ -22,10 +22,10 @@ def pixel_cross_entropy(
 
 
 def downsample_labels(labels: KerasTensor, size: tuple[int, int]) -> KerasTensor:
-    """[B, H, W] labels -> [B, *size], each pixel the nearest one, corners aligned.
+    """[B, H, W] labels -> [B, *size], nearest neighbor with aligned corners.
 
-    For logits that are not upsampled (Table 8); every output_stride-th pixel where crops are a
-    multiple of it, plus 1.
+    For logits that are not upsampled (Table 8). If the crop size is a multiple of output_stride,
+    plus 1, it takes every output_stride-th pixel.
     """
     for axis, new_size in enumerate(size, start=1):
         step = (labels.shape[axis] - 1) / max(new_size - 1, 1)

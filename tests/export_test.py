@@ -20,9 +20,8 @@ from deployment.formats import check_formats
 from deployment.metadata import describe
 from deployment.saved_model import MAX_PIXELS, decode_images
 from evaluation.prediction import predictor
-from experiments.base import as_data, make_config
+from experiments.base import MULTI_SCALE, as_data, make_config
 from model.deeplabv3 import deeplabv3
-from model.inference import SCALES
 from tests.conftest import ROOT
 from tests.fold_batch_norm_test import with_random_statistics
 from training.checkpoints import Checkpoints
@@ -321,7 +320,7 @@ def test_the_score_is_that_of_these_weights_in_this_way(run, export, tmp_path):
 
     assert score()["miou"] == 0.5
     assert score(step=8) is None
-    assert score(inference={**INFERENCE, "scales": SCALES}) is None
+    assert score(inference={**INFERENCE, "scales": MULTI_SCALE}) is None
 
 
 def test_the_gate_compares_with_the_checkpoint(export, folder):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model.deeplabv3 import corners_of, deeplabv3
-from model.fold_batch_norm import folded
+from model.fold_batch_norm import fold_batch_norm
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 65, 49, 3)).astype("float32")
 PLANS = {
@@ -41,7 +41,7 @@ def with_random_statistics(backbone, **plan):
 )
 def test_it_is_the_same_function(backbone, plan):
     model = with_random_statistics(backbone, **PLANS[plan])
-    new = folded(model)
+    new = fold_batch_norm(model)
     expected, given = (np.array(network(IMAGES, training=False)) for network in (model, new))
     assert expected.std() > 0
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * expected.std())
@@ -55,7 +55,7 @@ def test_it_is_the_same_function(backbone, plan):
 def test_the_model_it_is_made_of_is_left_alone():
     model = with_random_statistics("resnet_tiny")
     before = [weight.numpy() for weight in model.weights]
-    folded(model)
+    fold_batch_norm(model)
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), value)
 
@@ -63,7 +63,7 @@ def test_the_model_it_is_made_of_is_left_alone():
 def test_half_precision_stays_where_it_was():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        new = folded(deeplabv3("resnet_tiny", output_stride=16))
+        new = fold_batch_norm(deeplabv3("resnet_tiny", output_stride=16))
     finally:
         keras.config.set_dtype_policy("float32")
     dtypes = {layer.name: layer.compute_dtype for layer in new.layers if layer.weights}

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from evaluation.counts import evaluate
 from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, in_pieces, predictions
+from experiments.base import MULTI_SCALE
 from model.aspp import rates_at
 from model.deeplabv3 import corners_of, deeplabv3
 from model.inference import (
-    SCALES,
     class_ids,
     class_probabilities,
     pad_to_stride,
@@ -92,19 +92,19 @@ def test_several_scales_are_the_mean_of_each(network):
 
 def test_the_scales_are_those_of_the_paper():
     """Sec. 4.1; at 513 they are the sizes that the published multiply-adds fit."""
-    sizes = [int(scaled_size((513, 513), scale)[0]) for scale in SCALES]
+    sizes = [int(scaled_size((513, 513), scale)[0]) for scale in MULTI_SCALE]
     assert sizes == [257, 385, 513, 641, 769, 897]
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_at_every_scale_features_lie_on_pixels(output_stride):
     """At any size: 500 pixels become 513, 333 become 385 or 513."""
-    multiple = padding_multiple(output_stride, SCALES)
+    multiple = padding_multiple(output_stride, MULTI_SCALE)
     assert multiple == 4 * output_stride and padding_multiple(8, (1.0,)) == 8
     for size in ((500, 333), (1, 375)):
         images = images_of(size, 1)
         padded = pad_to_stride(images, multiple, MEAN)
-        for scale in SCALES:
+        for scale in MULTI_SCALE:
             for side in scaled_size(padded.shape[1:3], scale):
                 assert int(side) % output_stride == 1
 
@@ -153,7 +153,7 @@ def test_flipping_the_image_flips_the_prediction_where_it_is_predicted_both_ways
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, 0.55, float("nan"), float("inf")])
 def test_scales_at_which_features_do_not_lie_on_pixels_are_refused(scale):
-    with pytest.raises(ValueError, match=f"multiples of 1/8.*{scale} is none"):
+    with pytest.raises(ValueError, match=f"multiples of 1/8.*got {scale}"):
         padding_multiple(16, (1.0, scale))
 
 

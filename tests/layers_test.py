@@ -28,9 +28,9 @@ def convolve_with_holes(x, kernel, rate):
 
 @pytest.fixture(params=[True, False], ids=["native", "keras"])
 def native(request, monkeypatch):
-    if request.param and not layers.native_atrous_gradient("float32"):
+    if request.param and not layers.has_native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
-    monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype: request.param)
+    monkeypatch.setattr(layers, "has_native_atrous_gradient", lambda dtype: request.param)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5, 18])
@@ -49,7 +49,7 @@ def test_atrous_convolution_is_equation_1(native, rate, size):
 @pytest.mark.parametrize("size", [(11, 13), (1, 12)])
 def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
     """Keras's, TensorFlow's, and ours, where taps fall on the image, on padding, or both."""
-    if not layers.native_atrous_gradient("float32"):
+    if not layers.has_native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
     x = tf.random.stateless_normal((2, *size, 8), seed=(0, 1))
     weight = tf.random.stateless_normal((2, *size, 6), seed=(0, 2))
@@ -58,7 +58,9 @@ def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
     spec = tf.TensorSpec(x.shape if static else (None, None, None, 8))
     results = {}
     for way in ("keras", "tensorflow", "ours"):
-        monkeypatch.setattr(layers, "native_atrous_gradient", lambda dtype, way=way: way != "keras")
+        monkeypatch.setattr(
+            layers, "has_native_atrous_gradient", lambda dtype, way=way: way != "keras"
+        )
         monkeypatch.setattr(layers, "matrix_products_are_faster", lambda: True)
 
         @tf.function(input_signature=[spec])
@@ -106,7 +108,7 @@ def test_a_1x1_kernel_has_its_gradient_from_one_product(monkeypatch, dtype):
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
 def test_it_trains_outside_a_graph_as_in_one(monkeypatch, kernel_size):
-    if not layers.native_atrous_gradient("float32"):
+    if not layers.has_native_atrous_gradient("float32"):
         pytest.skip("TensorFlow has no native gradient of atrous convolution on this machine.")
     monkeypatch.setattr(layers, "matrix_products_are_faster", lambda: True)
     x = tf.random.stateless_normal((2, 5, 7, 8), seed=(0, 1))
@@ -129,7 +131,7 @@ def test_capability_is_what_a_gradient_finds(onednn):
     """
     program = """
 import tensorflow as tf
-from model.layers import AtrousConv2D, native_atrous_gradient
+from model.layers import AtrousConv2D, has_native_atrous_gradient
 x, kernel = tf.ones((1, 9, 9, 2)), tf.ones((3, 3, 2, 2))
 conv = AtrousConv2D(2, 3, dilation_rate=3, padding="same")
 conv.build(x.shape)
@@ -147,7 +149,7 @@ try:
     exists = True
 except tf.errors.OpError:
     exists = False
-print("truth", native_atrous_gradient("float32") == exists)
+print("truth", has_native_atrous_gradient("float32") == exists)
 """
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
     result = subprocess.run(

@@ -239,7 +239,9 @@ def test_weights_of_another_depth_are_called_so():
     theirs = Weights({}, {"backbone": "resnet50_torchvision"})
     with pytest.raises(ValueError, match="resnet50_torchvision, of another depth than"):
         check(theirs, config_for("resnet101_torchvision", path="x.pth"))
-    with pytest.raises(ValueError, match="trained with backbone resnet50_torchvision, whose pixels"):
+    with pytest.raises(
+        ValueError, match="trained with backbone resnet50_torchvision, whose pixels"
+    ):
         check(theirs, config_for("resnet101_keras", path="x.pth"))
 
 

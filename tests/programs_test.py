@@ -70,8 +70,8 @@ def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     }
-    assert {"loss", "regularisation", "learning_rate", "images_per_second", "miou"} <= tags
-    assert (run / "log.csv").read_text().startswith("step,loss,regularisation,learning_rate,")
+    assert {"loss", "regularization", "learning_rate", "images_per_second", "miou"} <= tags
+    assert (run / "log.csv").read_text().startswith("step,loss,regularization,learning_rate,")
 
 
 @pytest.mark.parametrize("output_stride", [16, 8, 32])
@@ -146,7 +146,7 @@ def test_several_scales_and_flip_are_scored_into_files_of_their_own(run, shapes_
     code, out = program("eval.py", f"--run={run}", "--scales=0.5,x")
     assert code == 1 and "--scales=0.5,x: could not convert" in out
     code, out = program("eval.py", f"--run={run}", "--scales=0.55", f"--data_dir={shapes_dir}")
-    assert code == 1 and "Scales are multiples of 1/8, as 0.5, 0.75, 1; 0.55 is none" in out
+    assert code == 1 and "Scales must be multiples of 1/8, such as 0.5 or 0.75; got 0.55" in out
 
 
 def test_the_score_is_that_of_the_pictures_that_are_written(run, shapes_dir, shapes_builder):
@@ -233,7 +233,7 @@ def test_mistakes_in_predicting_are_named(run, arguments, said):
         (["--output=THERE"], "is no export with saved_model.pb and assets/data.json"),
         (["--format=onnx,litert_int8", "--output=THERE"], "with --output one alone"),
         (["--size=513", "--format=onnx"], "--size=513 is no H,W in pixels"),
-        (["--scales=0", "--gate_images=0"], "error: Scales are multiples of 1/8"),
+        (["--scales=0", "--gate_images=0"], "error: Scales must be multiples of 1/8"),
     ],
 )
 def test_mistakes_in_exporting_are_named_and_nothing_is_overwritten(run, tmp_path, arguments, said):

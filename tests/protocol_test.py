@@ -8,7 +8,7 @@ from evaluation.protocol import parse_scales, result_name
 def test_what_is_no_scale_is_refused_where_it_is_read():
     assert parse_scales(["1.5", "0.5"]) == (0.5, 1.5)
     for texts in (["0"], ["1", "-1"], ["0.3"], ["nan"], ["inf"]):
-        with pytest.raises(ValueError, match="Scales are multiples of 1/8"):
+        with pytest.raises(ValueError, match="Scales must be multiples of 1/8"):
             parse_scales(texts)
     with pytest.raises(ValueError, match="--scales is empty"):
         parse_scales([])

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from benchmark.cases import in_markdown
 from data.classes import VOC_CLASS_NAMES
 from data.files import between_markers, write_json
 from evaluation.counts import Counts
@@ -45,7 +44,7 @@ def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json())
     (folder / "log.csv").write_text(
-        "step,loss,regularisation,learning_rate,gradient_norm,images_per_second\n"
+        "step,loss,regularization,learning_rate,gradient_norm,images_per_second\n"
         "20,1,0,0.1,1,8\n40,1,0,0.1,1,4\n"
     )
     counts = counts_of(right, seed)
@@ -298,5 +297,3 @@ def test_the_readme_of_this_repository_is_what_its_results_say():
     root = pathlib.Path(report.ROOT)
     readme = (root / "README.md").read_text()
     assert between_markers(readme, markdown(report.read_results()), report.MARKERS) == readme
-    speed = in_markdown(json.loads((report.RESULTS / "benchmark.json").read_text()))
-    assert between_markers(readme, speed, report.BENCHMARK_MARKERS) == readme

@@ -40,7 +40,7 @@ if devices > 1:  # They must be there before TensorFlow is used, and no flag mak
     tf.config.set_logical_device_configuration(cpu, [one] * devices)
 keras.config.set_floatx("float64")
 import model.deeplabv3, model.layers
-model.layers.native_atrous_gradient = lambda dtype: False
+model.layers.has_native_atrous_gradient = lambda dtype: False
 conv, resize = keras.layers.Conv2D, model.deeplabv3.ResizeBilinear
 keras.layers.Conv2D = lambda *arguments, dtype=None, **others: conv(*arguments, **others)
 model.deeplabv3.ResizeBilinear = lambda *arguments, dtype=None, **others: resize(
@@ -118,7 +118,7 @@ def together(shapes_dir, tmp_path_factory):
 def same(run, other):
     """Losses and weights, to 1e-5 of their size."""
     ours, theirs = log_of(run), log_of(other)
-    for field in ("step", "loss", "regularisation", "learning_rate", "gradient_norm"):
+    for field in ("step", "loss", "regularization", "learning_rate", "gradient_norm"):
         np.testing.assert_allclose(
             [row[field] for row in ours], [row[field] for row in theirs], rtol=1e-5
         )

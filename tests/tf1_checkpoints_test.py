@@ -203,5 +203,7 @@ def test_what_such_a_network_does_not_have_is_unknown(name):
 def test_another_mean_pixel_than_slims_is_refused():
     values = dict(values_of("tiny", False, None))
     values["resnet_v1_tiny/mean_rgb"] = np.array([123.68, 116.78, 103.94], np.float32)
-    with pytest.raises(ValueError, match=r"mean_rgb is \[123.68.*subtracts \[123.15, 115.9, 103.06\]"):
+    with pytest.raises(
+        ValueError, match=r"mean_rgb is \[123.68.*subtracts \[123.15, 115.9, 103.06\]"
+    ):
         rename_tf1(values)

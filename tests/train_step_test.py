@@ -198,21 +198,21 @@ def test_under_xla_the_loss_is_the_same():
 @pytest.mark.parametrize(
     "overrides", [{"learning_rate": 0.001}, CASCADE | {"upsample_logits": False}]
 )
-def test_what_is_rematerialised_is_the_same(overrides):
+def test_what_is_rematerialized_is_the_same(overrides):
     """Batch norm's statistics too, though they are computed twice."""
     config = small_config(**overrides)
     plain, weights = steps_of(config)
-    again, others = steps_of(config, rematerialise=True)
+    again, others = steps_of(config, rematerialize=True)
     np.testing.assert_allclose(again, plain, rtol=1e-5)
     for name, value in weights.items():
         np.testing.assert_allclose(others[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_what_is_rematerialised_is_computed_twice():
+def test_what_is_rematerialized_is_computed_twice():
     """Three convolutions or more of each unit."""
     convolutions = []
-    for rematerialise in (False, True):
-        _, train_step = trained_by(small_config(**CASCADE), rematerialise=rematerialise)
+    for rematerialize in (False, True):
+        _, train_step = trained_by(small_config(**CASCADE), rematerialize=rematerialize)
         graph = train_step.get_concrete_function(*one_batch()).graph
         convolutions.append(count(graph, "Conv2D"))
     units = sum(BACKBONES["resnet_tiny"].num_units)

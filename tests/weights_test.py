@@ -76,7 +76,9 @@ def test_a_load_of_nothing_is_an_error(source):
     for values in ({}, others):
         with pytest.raises(ValueError, match="No weight of the whole fits"):
             load(network(), Weights(values), strict=False)
-    with pytest.raises(ValueError, match="No init_from.part 'head'.*whole, without_logits, backbone"):
+    with pytest.raises(
+        ValueError, match="No init_from.part 'head'.*whole, without_logits, backbone"
+    ):
         load(network(), source, part="head")
 
 

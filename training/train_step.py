@@ -10,10 +10,10 @@ import tensorflow as tf
 from data.classes import IGNORE_LABEL
 from model.deeplabv3 import without_upsampling
 from model.losses import downsample_labels, pixel_cross_entropy
-from model.rematerialise import rematerialised
+from model.rematerialize import rematerialize_backbone
 from training.checkpoints import weights_by_name
 
-# Images and labels -> loss, regularisation, gradient norm.
+# Images and labels -> loss, regularization, gradient norm.
 TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
@@ -53,10 +53,10 @@ def make_train_step(
     strategy: tf.distribute.Strategy,
     *,
     upsample_logits: bool = True,
-    rematerialise: bool = False,
+    rematerialize: bool = False,
     jit_compile: bool = False,
 ) -> TrainStep:
-    """What is trained -> a compiled (images, labels) -> loss, regularisation, gradient norm.
+    """What is trained -> a compiled (images, labels) -> loss, regularization, gradient norm.
 
     images and labels are what the strategy's data set yields. The loss is the mean over the valid
     pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
@@ -64,7 +64,7 @@ def make_train_step(
     """
     model, optimizer = state.model, state.optimizer
     network = model if upsample_logits else without_upsampling(model)
-    forward = rematerialised(network) if rematerialise else partial(network, training=True)
+    forward = rematerialize_backbone(network) if rematerialize else partial(network, training=True)
 
     def replica_step(images, labels):
         context = tf.distribute.get_replica_context()
@@ -75,8 +75,8 @@ def make_train_step(
             total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
             valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
             share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
-            regularisation = tf.add_n(model.losses)
-            objective = share + regularisation / context.num_replicas_in_sync
+            regularization = tf.add_n(model.losses)
+            objective = share + regularization / context.num_replicas_in_sync
             scaled = optimizer.scale_loss(objective)
         gradients = tape.gradient(scaled, model.trainable_variables)
         loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
@@ -84,7 +84,7 @@ def make_train_step(
         shares = [gradient / context.num_replicas_in_sync for gradient in gradients]
         norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
         optimizer.apply(shares, model.trainable_variables)
-        return loss, regularisation, norm
+        return loss, regularization, norm
 
     if jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError("jit_compile is for one device; on a TPU the step is compiled anyway.")

@@ -1,4 +1,4 @@
-"""Memory for time: a network whose backbone is computed again where its gradient is."""
+"""Gradient checkpointing of the backbone: less memory for more time."""
 
 import itertools
 import re
@@ -8,27 +8,27 @@ import keras
 from keras import KerasTensor
 
 
-def rematerialised(model: keras.Model) -> Callable[[KerasTensor], KerasTensor]:
-    """A model of deeplabv3 -> the same in training, [B, H, W, 3] images -> its output.
+def rematerialize_backbone(model: keras.Model) -> Callable[[KerasTensor], KerasTensor]:
+    """A model of deeplabv3 -> its forward pass in training, [B, H, W, 3] images -> its output.
 
-    Of the backbone it keeps what each unit hands to the next one, and computes a unit's inside a
-    second time for the gradient. Batch norm's statistics are updated once. TensorFlow alone.
+    Of the backbone, only the output of each unit is kept; what is inside a unit is computed a
+    second time for the gradient. Batch norm's statistics are updated once. TensorFlow only.
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
     """
     import tensorflow as tf
 
-    ends = [
+    unit_outputs = [
         layer.output for layer in model.layers if re.fullmatch(r"block\d_unit\d+_out", layer.name)
     ]
-    units = [keras.Model(*pair) for pair in itertools.pairwise([model.input, *ends])]
-    head = keras.Model([model.input, ends[-1]], model.output)
+    units = [keras.Model(*pair) for pair in itertools.pairwise([model.input, *unit_outputs])]
+    head = keras.Model([model.input, unit_outputs[-1]], model.output)
 
     def forward(images):
         x = keras.ops.cast(images, "float32")
         for unit in units:
             values = [weight.value for weight in unit.trainable_variables]
-            # Without side effects, since it runs twice.
-            x, statistics = tf.recompute_grad(_pure(unit))(x, *values)
+            # It runs twice, so it must have no side effects.
+            x, statistics = tf.recompute_grad(_stateless(unit))(x, *values)
             for variable, value in zip(unit.non_trainable_variables, statistics, strict=True):
                 variable.assign(value)
         return head([images, x], training=True)
@@ -36,7 +36,7 @@ def rematerialised(model: keras.Model) -> Callable[[KerasTensor], KerasTensor]:
     return forward
 
 
-def _pure(unit):
+def _stateless(unit):
     """A unit -> (x, *trainable weights) -> its output, and its other variables' new values."""
 
     def call(x, *values):
