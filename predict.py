@@ -27,8 +27,8 @@ import tensorflow as tf
 from absl import flags
 
 from data.files import write_bytes
-from data.photos import find_photos, overlay, read_photo
-from data.pictures import mask_png, whole_palette
+from data.photos import draw_overlay, find_photos, read_photo
+from data.pictures import full_palette, mask_png
 from data.terminal import track
 from evaluation.prediction import in_pieces, margin_of, predictor
 from experiments.command_line import run_program
@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> None:
     else:
         predict, data, pieces = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
-    palette, failed = whole_palette(data["palette"]), 0
+    palette, failed = full_palette(data["palette"]), 0
     for file in track(photos, "photo", len(photos)):
         try:
             photo = read_photo(file)
@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> None:
             )
         write_bytes(output / f"{file.stem}_mask.png", mask_png(class_ids, palette))
         jpeg = io.BytesIO()
-        overlay(photo, class_ids, palette, data["class_names"]).save(jpeg, "JPEG", quality=90)
+        draw_overlay(photo, class_ids, palette, data["class_names"]).save(jpeg, "JPEG", quality=90)
         write_bytes(output / f"{file.stem}_overlay.jpg", jpeg.getvalue())
     print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")
     if failed:

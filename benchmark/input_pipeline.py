@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.build import open_dataset
-from data.pipeline import ENCODED, check_split, train_batches
+from data.pipeline import SKIP_DECODING, check_split, train_batches
 
 
 def benchmark(builder: tfds.core.DatasetBuilder, split: str, crop_size: int) -> None:
@@ -26,7 +26,7 @@ def benchmark(builder: tfds.core.DatasetBuilder, split: str, crop_size: int) -> 
     records = tf.data.TFRecordDataset(list(map(str, check_split(builder, split).filepaths)))
 
     def plainly_decoded(record):
-        example = builder.info.features.deserialize_example(record, decoders=ENCODED)
+        example = builder.info.features.deserialize_example(record, decoders=SKIP_DECODING)
         return tf.shape(tf.io.decode_image(example["image"], 3, expand_animations=False))
 
     contenders = {
