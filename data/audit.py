@@ -46,7 +46,7 @@ def audit(
 
     Returns:
       {dataset, splits: {split: statistics}, shared: {pair of splits: {ids, near}},
-      sbd_against_voc, problems}.
+      sbd_against_voc, problems}, where near lists images that look the same.
     """
     against = compare_sbd_to_voc(manual_dir) if manual_dir else None
     splits, hashes = {}, {}
@@ -95,7 +95,17 @@ def inspect_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dic
 def summarize_split(
     builder: tfds.core.DatasetBuilder, split: str, examples: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A split's inspected examples -> its entry in audit.json."""
+    """A split's inspected examples -> its statistics in audit.json.
+
+    Args:
+      builder: The data set.
+      split: Name of the split.
+      examples: The results of inspect_split.
+
+    Returns:
+      The number of images, the hash of their ids, pixels and images of each class, the share of
+      ignored pixels, and the ids of faulty examples.
+    """
     num_classes = len(builder.info.metadata["class_names"])
     num_examples = builder.info.splits[split].num_examples
     pixels = np.sum([example["counts"] for example in examples], axis=0)

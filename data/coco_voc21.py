@@ -95,7 +95,14 @@ def read_annotations(
 ) -> tuple[dict[int, dict[str, Any]], dict[int, list[Annotation]]]:
     """COCO's JSON -> its images by id, and the regions of VOC's classes by their image's id.
 
-    Raises ValueError, which names the file, if it is invalid.
+    Args:
+      json_file: instances_train2017.json or instances_val2017.json.
+
+    Returns:
+      The images as the JSON has them; the regions of each, with VOC's class ids.
+
+    Raises:
+      ValueError: The file is invalid. The message names it.
     """
     try:
         content = json.loads(json_file.read_text())

@@ -94,7 +94,19 @@ def find_splits(folder: pathlib.Path) -> dict[str, Pairs]:
 
 
 def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | None]:
-    """pairs.csv -> its pairs, and the names of each split if it has that column, else None."""
+    """pairs.csv -> its pairs, and the names of each split.
+
+    Args:
+      csv_file: A file with the columns image, mask and optionally split.
+
+    Returns:
+      The pairs by name, which is the image's path without its suffix; the names by split, or None
+      without a split column.
+
+    Raises:
+      ValueError: The file or one of its lines is invalid. The message names the line.
+      FileNotFoundError: A line names a file that is missing.
+    """
     try:
         with csv_file.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))

@@ -71,7 +71,7 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
       Text for the user: each value, its share of the pixels, and its proposed class.
 
     Raises:
-      ValueError: The masks differ in kind, have contradictory palettes, or have too many values.
+      ValueError: No classes can be proposed; see count_values.
     """
     found = count_values(masks)
     classes = assign_classes(found)
@@ -80,7 +80,17 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
 
 
 def count_values(masks: list[pathlib.Path]) -> MaskValues:
-    """Masks -> their values. ValueError if they differ in kind, contradict, or are too many."""
+    """Masks' files -> the values in all of them.
+
+    Args:
+      masks: The masks' files, at least one.
+
+    Returns:
+      The kind of the masks; each value's number of pixels, and its color in the palettes.
+
+    Raises:
+      ValueError: The masks differ in kind, have contradictory palettes, or have too many values.
+    """
     kind = None
     pixels: dict[int, int] = {}
     first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: its file and color.

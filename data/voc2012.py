@@ -148,8 +148,15 @@ def check_trainaug_list(names: list[str], lists: pathlib.Path) -> None:
 def find_originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib.Path]:
     """The folders of the originals: --manual_dir and its unpacked archives, or downloaded ones.
 
-    Raises ValueError for an archive in --manual_dir that is not the original; OSError if VOC's
-    trainval or SBD cannot be downloaded. Test, which has no labels, is optional.
+    Args:
+      dl_manager: TFDS's; it has --manual_dir, if given, and the folder for downloads.
+
+    Returns:
+      Folders that may hold a VOCdevkit or SBD.
+
+    Raises:
+      ValueError: An archive in --manual_dir is not the original.
+      OSError: VOC's trainval or SBD cannot be downloaded. Test, which has no labels, is optional.
     """
     downloads = pathlib.Path(dl_manager.download_dir) / "voc2012"
     try:
