@@ -85,7 +85,7 @@ class Voc2012(tfds.core.GeneratorBasedBuilder):
         return segmentation_info(self, __doc__, VOC_CLASS_NAMES, voc_palette()[:21])
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        roots = find_originals(dl_manager)
+        roots = prepare_originals(dl_manager)
         voc = find_voc(roots)
         lists = voc / "ImageSets" / "Segmentation"
         ids = {
@@ -145,7 +145,7 @@ def check_trainaug_list(names: list[str], lists: pathlib.Path) -> None:
             )
 
 
-def find_originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib.Path]:
+def prepare_originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib.Path]:
     """The folders of the originals: --manual_dir and its unpacked archives, or downloaded ones.
 
     Args:
