@@ -30,8 +30,8 @@ import tensorflow as tf
 from absl import flags
 
 from data.files import write_bytes
-from data.photos import find_photos, overlay, read_photo
-from data.pictures import mask_png, whole_palette
+from data.photos import draw_overlay, find_photos, read_photo
+from data.pictures import full_palette, mask_png
 from data.terminal import track
 from evaluation.prediction import in_pieces, prediction_margin, predictor
 from experiments import base
@@ -168,10 +168,10 @@ def write_prediction(
             f"Class {class_ids.max()} is predicted, and only {len(names)} have names: these "
             "weights are of another set of classes."
         )
-    palette = whole_palette(segmenter.palette)
+    palette = full_palette(segmenter.palette)
     write_bytes(output / f"{name}_mask.png", mask_png(class_ids, palette))
     jpeg = io.BytesIO()
-    overlay(photo, class_ids, palette, names).save(jpeg, "JPEG", quality=90)
+    draw_overlay(photo, class_ids, palette, names).save(jpeg, "JPEG", quality=90)
     write_bytes(output / f"{name}_overlay.jpg", jpeg.getvalue())
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.build import open_dataset
-from data.pipeline import ENCODED, check_split, train_batches
+from data.pipeline import SKIP_DECODING, check_split, train_batches
 from data.terminal import errors_in_a_line, make_parser
 
 BATCH_SIZE, ROUNDS = 16, 5
@@ -25,7 +25,7 @@ def decode_plainly(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dat
     """A data set's split -> endless batches of its images' sizes, each decoded whole."""
 
     def decode(record):
-        example = builder.info.features.deserialize_example(record, decoders=ENCODED)
+        example = builder.info.features.deserialize_example(record, decoders=SKIP_DECODING)
         return tf.shape(tf.io.decode_image(example["image"], 3, expand_animations=False))
 
     records = tf.data.TFRecordDataset(list(map(str, check_split(builder, split).filepaths)))

@@ -1,16 +1,14 @@
-"""What is wrong with a data set, before a run is spent on it.
+"""Checks a data set for errors before it is used for training.
 
     python -m data.audit voc2012
-    python -m data.audit voc2012 --manual_dir=/has/VOCdevkit    also SBD's labels against VOC's
+    python -m data.audit voc2012 --manual_dir=/has/VOCdevkit    also compares SBD's labels to VOC's
 
 It reads every image and label of the shards, prints a table, and writes audit.json and audit.html,
-with the worst cases as pictures, beside the shards. The exit code is 1 where something was found
-that spoils a training or a score. Runs record the hash of audit.json.
+which shows the worst cases, beside the shards. The exit code is 1 if it found a problem that
+invalidates a training run or a score. Training runs record the hash of audit.json.
 """
 
-import argparse
 import concurrent.futures
-import html
 import io
 import itertools
 import pathlib
@@ -20,70 +18,57 @@ from typing import Any
 
 import imagehash
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data.audit_page import histogram, pictures
+from data.audit_page import write_audit_page
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_json
-from data.pictures import write_page
-from data.pipeline import ENCODED, READ
-from data.sbd_agreement import LEAST_AGREEMENT, sbd_against_voc
-from data.terminal import track
+from data.pipeline import READ_CONFIG, SKIP_DECODING
+from data.sbd_agreement import MIN_AGREEMENT, compare_sbd_to_voc
+from data.terminal import errors_in_a_line, make_parser, percent, track
 
-NEAR = 4  # Of 64 bits of the perceptual hash: photos that a person takes for the same one.
-CHUNK = 256  # Examples that are held at a time.
+HASH_BITS = 64
+MAX_HASH_DISTANCE = 4  # Bits; ours. Up to here, images look the same to a person.
+EXAMPLES_PER_CHUNK = 256  # In memory at a time.
+HASHES_PER_CHUNK = 4096  # Rows of the distance matrix in memory at a time.
 
 
 def audit(
     builder: tfds.core.DatasetBuilder, manual_dir: pathlib.Path | None = None
 ) -> dict[str, Any]:
-    """A data set -> what audit.json holds: facts by split, what two splits share, and problems.
+    """A data set -> the content of audit.json: statistics, images in two splits, and problems.
 
-    manual_dir: VOC's originals, to hold SBD's labels against VOC's.
+    Args:
+      builder: The data set, with its shards built.
+      manual_dir: VOC's originals, to compare SBD's labels to VOC's; None to skip that.
+
+    Returns:
+      {dataset, splits: {split: statistics}, shared: {pair of splits: {ids, near}},
+      sbd_against_voc, problems}, where near lists images that look the same.
     """
-    against = sbd_against_voc(manual_dir) if manual_dir else None
-    splits, photos = {}, {}
-    num_classes = len(builder.info.metadata["class_names"])
-    for split, info in builder.info.splits.items():
-        examples = list(inspected(builder, split, num_classes))
-        photos[split] = {one["id"]: one["hash"] for one in examples}
-        counts = np.sum([one["counts"] for one in examples], axis=0)
-        images = np.sum([one["counts"] > 0 for one in examples], axis=0)
-        splits[split] = {
-            "images": len(examples),
-            "official": getattr(builder, "SPLIT_SIZES", {}).get(split, info.num_examples),
-            "ids_sha256": ids_sha256(photos[split]),
-            "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
-            "pixels": counts[:num_classes].tolist(),
-            "images_with": images[:num_classes].tolist(),
-            "ignored": float(counts[IGNORE_LABEL] / counts.sum()),
-            "all_ignored": [
-                one["id"] for one in examples if one["counts"][IGNORE_LABEL] == sum(one["counts"])
-            ],
-            "out_of_range": {one["id"]: one["wrong"] for one in examples if one["wrong"]},
-            "size_mismatch": {
-                one["id"]: one["sizes"] for one in examples if len({*one["sizes"]}) > 1
-            },
-        }
+    against = compare_sbd_to_voc(manual_dir) if manual_dir else None
+    splits, hashes = {}, {}
+    for split in builder.info.splits:
+        examples = list(inspect_split(builder, split))
+        hashes[split] = {example["id"]: example["hash"] for example in examples}
+        splits[split] = summarize_split(builder, split, examples)
     shared = {
         f"{train} and {scored}": {
-            "ids": sorted(photos[train].keys() & photos[scored].keys()),
-            "near": near_duplicates(photos[train], photos[scored]),
+            "ids": sorted(hashes[train].keys() & hashes[scored].keys()),
+            "near": find_near_duplicates(hashes[train], hashes[scored]),
         }
-        for train, scored in compared(photos)
+        for train, scored in split_pairs(hashes)
     }
     result = {"dataset": builder.info.full_name, "splits": splits, "shared": shared}
     result["sbd_against_voc"] = against
-    return {**result, "problems": problems(result)}
+    return {**result, "problems": find_problems(result)}
 
 
-def inspected(
-    builder: tfds.core.DatasetBuilder, split: str, num_classes: int
-) -> Iterator[dict[str, Any]]:
-    """The split's examples, each as its id, perceptual hash, sizes, and pixels of each id."""
+def inspect_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
+    """A split -> for each example its id, perceptual hash, sizes, pixel counts and wrong ids."""
+    num_classes = len(builder.info.metadata["class_names"])
 
     def inspect(encoded):
         image = Image.open(io.BytesIO(encoded["image"])).convert("RGB")
@@ -98,16 +83,57 @@ def inspected(
             "wrong": wrong.tolist(),
         }
 
-    examples = builder.as_dataset(split=split, decoders=ENCODED, read_config=READ)
+    examples = builder.as_dataset(split=split, decoders=SKIP_DECODING, read_config=READ_CONFIG)
     total = builder.info.splits[split].num_examples
     with concurrent.futures.ThreadPoolExecutor() as pool:
         iterator = track(examples.as_numpy_iterator(), f"auditing {split}", total)
-        while some := list(itertools.islice(iterator, CHUNK)):  # A pool would read all at once.
-            yield from pool.map(inspect, some)
+        # In chunks, because pool.map would read the whole split at once.
+        while chunk := list(itertools.islice(iterator, EXAMPLES_PER_CHUNK)):
+            yield from pool.map(inspect, chunk)
 
 
-def compared(splits: Iterable[str]) -> list[tuple[str, str]]:
-    """Which splits must not share images: all but those to train on among themselves."""
+def summarize_split(
+    builder: tfds.core.DatasetBuilder, split: str, examples: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A split's inspected examples -> its statistics in audit.json.
+
+    Args:
+      builder: The data set.
+      split: Name of the split.
+      examples: The results of inspect_split.
+
+    Returns:
+      The number of images, the hash of their ids, pixels and images of each class, the share of
+      ignored pixels, and the ids of faulty examples.
+    """
+    num_classes = len(builder.info.metadata["class_names"])
+    num_examples = builder.info.splits[split].num_examples
+    pixels = np.sum([example["counts"] for example in examples], axis=0)
+    images = np.sum([example["counts"] > 0 for example in examples], axis=0)
+    return {
+        "images": len(examples),
+        "official": getattr(builder, "SPLIT_SIZES", {}).get(split, num_examples),
+        "ids_sha256": ids_sha256({example["id"] for example in examples}),
+        "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
+        "pixels": pixels[:num_classes].tolist(),
+        "images_with": images[:num_classes].tolist(),
+        "ignored": float(pixels[IGNORE_LABEL] / pixels.sum()),
+        "all_ignored": [
+            example["id"]
+            for example in examples
+            if example["counts"][IGNORE_LABEL] == sum(example["counts"])
+        ],
+        "out_of_range": {
+            example["id"]: example["wrong"] for example in examples if example["wrong"]
+        },
+        "size_mismatch": {
+            example["id"]: example["sizes"] for example in examples if len({*example["sizes"]}) > 1
+        },
+    }
+
+
+def split_pairs(splits: Iterable[str]) -> list[tuple[str, str]]:
+    """Splits -> the pairs that must not share images: all but pairs of two training splits."""
     return [
         (one, other)
         for one, other in itertools.combinations(splits, 2)
@@ -116,30 +142,33 @@ def compared(splits: Iterable[str]) -> list[tuple[str, str]]:
     ]
 
 
-def near_duplicates(
+def find_near_duplicates(
     train: dict[str, np.ndarray], scored: dict[str, np.ndarray]
 ) -> list[tuple[str, str, int]]:
-    """Two splits' hashes [64] bool by id -> pairs of ids that are NEAR, and how far apart."""
+    """Two splits' hashes [64] bool by id -> near pairs: (id, other id, distance), nearest first.
+
+    A pair is near if its hashes differ in at most MAX_HASH_DISTANCE bits.
+    """
     ours, theirs = (np.array([*hashes.values()], np.float32) * 2 - 1 for hashes in (train, scored))
-    names, others = list(train), list(scored)
+    train_ids, scored_ids = list(train), list(scored)
     pairs = []
-    for begin in range(0, len(ours), 4096):
-        distances = (64 - ours[begin : begin + 4096] @ theirs.T) / 2
-        for i, j in np.argwhere(distances <= NEAR):
-            pairs.append((names[begin + i], others[j], int(distances[i, j])))
+    for begin in range(0, len(ours), HASHES_PER_CHUNK):
+        distances = (HASH_BITS - ours[begin : begin + HASHES_PER_CHUNK] @ theirs.T) / 2
+        for i, j in np.argwhere(distances <= MAX_HASH_DISTANCE):
+            pairs.append((train_ids[begin + i], scored_ids[j], int(distances[i, j])))
     return sorted(pairs, key=lambda pair: (pair[2], pair))
 
 
-def problems(result: dict[str, Any]) -> list[str]:
-    """What audit found -> a line for each thing that spoils a training or a score."""
+def find_problems(result: dict[str, Any]) -> list[str]:
+    """Content of audit.json -> a line for each problem that invalidates a run or a score."""
     lines = []
     for split, facts in result["splits"].items():
         official = facts["official_ids_sha256"]
         if official and facts["images"] == facts["official"] and facts["ids_sha256"] != official:
-            lines.append(f"{split}: as many images as the official one has, but others")
-        # Where all are, there are no published labels.
+            lines.append(f"{split}: as large as the official split, but with other images")
+        # If all are ignored, the split's labels are not published.
         if 0 < len(facts["all_ignored"]) < facts["images"]:
-            lines.append(f"{split}: {len(facts['all_ignored'])} images that are all 255")
+            lines.append(f"{split}: {len(facts['all_ignored'])} images whose labels are all 255")
         for kind in ("out_of_range", "size_mismatch"):
             if facts[kind]:
                 lines.append(f"{split}: {len(facts[kind])} labels with {kind.replace('_', ' ')}")
@@ -148,15 +177,15 @@ def problems(result: dict[str, Any]) -> list[str]:
             lines.append(f"{pair} share {len(found['ids'])} ids")
         same = [names for names in found["near"] if names[2] == 0]
         if same:
-            lines.append(f"{pair} share {len(same)} photos, by their perceptual hash")
+            lines.append(f"{pair} share {len(same)} images, by their perceptual hash")
     against = result["sbd_against_voc"]
-    if against and against["pixels_that_agree"] < LEAST_AGREEMENT:
-        lines.append(f"SBD and VOC agree on {100 * against['pixels_that_agree']:.1f} % only")
+    if against and against["pixels_that_agree"] < MIN_AGREEMENT:
+        lines.append(f"SBD and VOC agree on only {percent(against['pixels_that_agree'])} %")
     return lines
 
 
-def summary(result: dict[str, Any]) -> str:
-    """What audit found -> the table that is printed."""
+def format_summary(result: dict[str, Any]) -> str:
+    """Content of audit.json -> the table to print."""
     lines = []
     for split, facts in result["splits"].items():
         partial = "" if facts["images"] == facts["official"] else f" of {facts['official']}"
@@ -164,42 +193,33 @@ def summary(result: dict[str, Any]) -> str:
             f"{split:14}{facts['images']} images{partial}, {100 * facts['ignored']:.1f} % ignored, "
             f"{sum(pixels > 0 for pixels in facts['pixels'])} of {len(facts['pixels'])} classes; "
             f"{len(facts['all_ignored'])} all 255, {len(facts['out_of_range'])} out of range, "
-            f"{len(facts['size_mismatch'])} of another size"
+            f"{len(facts['size_mismatch'])} size mismatches"
         )
     for pair, found in result["shared"].items():
-        lines.append(f"{pair}: {len(found['ids'])} common ids, {len(found['near'])} like photos")
+        lines.append(f"{pair}: {len(found['ids'])} shared ids, {len(found['near'])} similar images")
     if against := result["sbd_against_voc"]:
         lines.append(
             f"SBD against VOC: {against['images']} images, "
-            f"{100 * against['pixels_that_agree']:.2f} % of the pixels agree"
+            f"{percent(against['pixels_that_agree'])} % of the pixels agree"
         )
     lines += [f"problem: {line}" for line in result["problems"]] or ["no problems"]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data.audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("data.audit", __doc__)
     parser.add_argument("dataset", help="as in `python -m data.build`")
     parser.add_argument("--manual_dir", metavar="FOLDER", type=pathlib.Path, help="VOC's originals")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="where the shards are")
+    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory")
     arguments = parser.parse_args()
-    try:
+    with errors_in_a_line():
         builder = open_dataset(arguments.dataset, arguments.data_dir)
         result = audit(builder, arguments.manual_dir)
+        summary = format_summary(result)
         folder = pathlib.Path(builder.data_dir)
         write_json(folder / "audit.json", result)
-        body = f"<pre>{html.escape(summary(result))}</pre>{histogram(builder, result)}"
-        body += pictures(builder, result, arguments.manual_dir)
-        write_page(folder / "audit.html", f"Audit of {builder.info.full_name}", body)
-    except (ValueError, OSError, tf.errors.OpError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nStopped; nothing was written.")
-    print(summary(result))
+        write_audit_page(folder / "audit.html", builder, result, summary, arguments.manual_dir)
+    print(summary)
     print(f"-> {folder / 'audit.json'}, {folder / 'audit.html'}")
     sys.exit(1 if result["problems"] else 0)
 

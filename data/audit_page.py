@@ -1,4 +1,4 @@
-"""audit.html: what an audit found, with images."""
+"""audit.html: what an audit found, with the images that it concerns."""
 
 import html
 import io
@@ -9,77 +9,116 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data.pictures import inline, inline_ids, whole_palette
-from data.pipeline import ENCODED, READ
-from data.sbd_agreement import WORST, labels_of_both, read_both
+from data.pictures import embed_image, embed_label, full_palette, write_page
+from data.pipeline import READ_CONFIG, SKIP_DECODING
+from data.sbd_agreement import find_both_labels, read_both_labels
+from data.terminal import percent
+
+MAX_CASES_SHOWN = 12  # Of each kind; audit.json lists them all.
+
+Examples = dict[str, tuple[np.ndarray, np.ndarray]]  # By id: the image and its label.
 
 
-def pictures(
-    builder: tfds.core.DatasetBuilder, result: dict[str, Any], manual_dir: pathlib.Path | None
-) -> str:
-    """The worst cases of what audit found -> HTML, pictures and all."""
-    palette = whole_palette(builder.info.metadata["palette"])
-    wanted: dict[str, list[tuple[str, ...]]] = {}
-    for split, facts in result["splits"].items():
-        for kind in ("all_ignored", "out_of_range", "size_mismatch"):
-            if kind != "all_ignored" or len(facts[kind]) < facts["images"]:
-                cases = [(name,) for name in [*facts[kind]][:WORST]]
-                wanted[f"{split}: {kind.replace('_', ' ')}"] = cases
-    for pair, found in result["shared"].items():
-        wanted[f"{pair}: like photos"] = [(one, other) for one, other, _ in found["near"][:WORST]]
-    needed = {name for cases in wanted.values() for case in cases for name in case}
-    against = result["sbd_against_voc"] or {"least": []}
-    needed |= {name for name, _ in against["least"]}
-    shown = dict(_decoded(builder, needed))
-    sections = []
-    for title, cases in wanted.items():
-        rows = [
-            "".join(
-                f"<figure>{inline(shown[name][0])}{inline_ids(shown[name][1], palette)}"
-                f"<figcaption>{html.escape(name)}</figcaption></figure>"
-                for name in case
-            )
-            for case in cases
-        ]
-        if rows:
-            sections.append(f"<h2>{html.escape(title)}</h2>" + "<br>".join(rows))
-    if against["least"]:
-        own, sbd = labels_of_both(manual_dir)
-        sections.append("<h2>Least agreement: photo, VOC's label, SBD's label</h2>")
-        for name, share in against["least"]:
-            labels = "".join(inline_ids(label, palette) for label in read_both(name, own, sbd))
-            photo = inline(shown[name][0]) if name in shown else ""
-            caption = f"<figcaption>{html.escape(name)}: {100 * share:.1f} %</figcaption>"
-            sections.append(f"<figure>{photo}{labels}{caption}</figure>")
-    return "".join(sections)
+def write_audit_page(
+    file: pathlib.Path,
+    builder: tfds.core.DatasetBuilder,
+    result: dict[str, Any],
+    summary: str,
+    manual_dir: pathlib.Path | None,
+) -> None:
+    """Writes audit.html.
+
+    Args:
+      file: Where to write it.
+      builder: The data set that was audited.
+      result: Content of audit.json.
+      summary: The table that was printed.
+      manual_dir: VOC's originals, if SBD's labels were compared to VOC's.
+    """
+    body = f"<pre>{html.escape(summary)}</pre>" + _render_classes(builder, result)
+    body += _render_cases(builder, result, manual_dir)
+    write_page(file, f"Audit of {builder.info.full_name}", body)
 
 
-def _decoded(builder, names):
-    """(id, (image, label)) of those ids, from whichever split has them."""
-    left = set(names)
-    for split in builder.info.splits:
-        examples = builder.as_dataset(split=split, decoders=ENCODED, read_config=READ)
-        for encoded in examples.as_numpy_iterator():
-            if not left:
-                return
-            if (name := encoded["id"].decode()) in left:
-                left.remove(name)
-                parts = (Image.open(io.BytesIO(encoded[part])) for part in ("image", "label"))
-                yield name, tuple(np.array(part) for part in parts)
-
-
-def histogram(builder: tfds.core.DatasetBuilder, result: dict[str, Any]) -> str:
-    """What audit found -> an HTML table of each class's share of the pixels, and images with it."""
+def _render_classes(builder, result):
+    """Content of audit.json -> an HTML table: each class's share of pixels, and its images."""
     names = builder.info.metadata["class_names"]
-    palette = whole_palette(builder.info.metadata["palette"])
+    palette = full_palette(builder.info.metadata["palette"])
     head = "".join(f"<th>{html.escape(split)}</th>" for split in result["splits"])
     rows = []
     for i, name in enumerate(names):
         cells = []
         for facts in result["splits"].values():
-            share = 100 * facts["pixels"][i] / max(1, sum(facts["pixels"]))
-            cells.append(f"<td>{share:.2f} % <small>{facts['images_with'][i]} images</small></td>")
-        colour = "#" + bytes(palette[i]).hex()
-        swatch = f'<i style="background:{colour}"></i>'
+            share = percent(facts["pixels"][i] / max(1, sum(facts["pixels"])))
+            cells.append(f"<td>{share} % <small>{facts['images_with'][i]} images</small></td>")
+        color = "#" + bytes(palette[i]).hex()
+        swatch = f'<i style="background:{color}"></i>'
         rows.append(f"<tr><th>{swatch}{html.escape(name)}</th>{''.join(cells)}</tr>")
     return f"<table><tr><th>class</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _render_cases(builder, result, manual_dir):
+    """Content of audit.json -> HTML with the images of its worst cases."""
+    palette = full_palette(builder.info.metadata["palette"])
+    cases = _select_cases(result)
+    least = (result["sbd_against_voc"] or {"least": []})["least"]
+    needed = {name for groups in cases.values() for group in groups for name in group}
+    examples = _read_examples(builder, needed | {name for name, _ in least})
+    sections = []
+    for title, groups in cases.items():
+        rows = [
+            "".join(
+                f"<figure>{embed_image(image)}{embed_label(label, palette)}"
+                f"<figcaption>{html.escape(name)}</figcaption></figure>"
+                for name, (image, label) in ((name, examples[name]) for name in group)
+            )
+            for group in groups
+        ]
+        if rows:
+            sections.append(f"<h2>{html.escape(title)}</h2>" + "<br>".join(rows))
+    if least:
+        sections.append(_render_least_agreement(least, examples, palette, manual_dir))
+    return "".join(sections)
+
+
+def _select_cases(result):
+    """Content of audit.json -> by title, the groups of ids that are shown side by side."""
+    cases: dict[str, list[tuple[str, ...]]] = {}
+    for split, facts in result["splits"].items():
+        for kind in ("all_ignored", "out_of_range", "size_mismatch"):
+            # If all are ignored, the split's labels are not published.
+            if kind != "all_ignored" or len(facts[kind]) < facts["images"]:
+                names = [*facts[kind]][:MAX_CASES_SHOWN]
+                cases[f"{split}: {kind.replace('_', ' ')}"] = [(name,) for name in names]
+    for pair, found in result["shared"].items():
+        near = found["near"][:MAX_CASES_SHOWN]
+        cases[f"{pair}: similar images"] = [(one, other) for one, other, _ in near]
+    return cases
+
+
+def _render_least_agreement(least, examples, palette, manual_dir):
+    """(id, share of pixels that agree) of each image -> HTML with both of its labels."""
+    own, sbd = find_both_labels(manual_dir)
+    figures = []
+    for name, share in least:
+        labels = [embed_label(label, palette) for label in read_both_labels(name, own, sbd)]
+        image = embed_image(examples[name][0]) if name in examples else ""
+        caption = f"<figcaption>{html.escape(name)}: {100 * share:.1f} %</figcaption>"
+        figures.append(f"<figure>{image}{''.join(labels)}{caption}</figure>")
+    return "<h2>Least agreement: image, VOC's label, SBD's label</h2>" + "".join(figures)
+
+
+def _read_examples(builder: tfds.core.DatasetBuilder, names: set[str]) -> Examples:
+    """Ids -> their images and labels, from the first split that has them."""
+    found: Examples = {}
+    for split in builder.info.splits:
+        dataset = builder.as_dataset(split=split, decoders=SKIP_DECODING, read_config=READ_CONFIG)
+        for encoded in dataset.as_numpy_iterator():
+            if len(found) == len(names):
+                return found
+            name = encoded["id"].decode()
+            if name in names and name not in found:
+                found[name] = tuple(
+                    np.array(Image.open(io.BytesIO(encoded[part]))) for part in ("image", "label")
+                )
+    return found

@@ -1,9 +1,9 @@
-"""Augmentation in training, in the authors' code's order: scale, pad to the crop, crop, flip.
+"""Training augmentation, in the order of the authors' code: scale, pad to the crop, crop, flip.
 
-Only what the crop shows is computed: `draw_window` decides which pixels of the original that takes,
-`crop_image` and `crop_label` make the crop of these alone. For this to be exact, scales are whole
-quarters and an image's sides count as 4 m + 1 pixels (up to three at the bottom and the right are
-left out; our choice): at scale k/4 they become k m + 1, corners aligned, so that every fourth
+Only visible pixels are computed: `draw_window` decides which pixels of the original a crop needs;
+`crop_image` and `crop_label` compute the crop from those alone. For this to be exact, scales are
+multiples of 1/4, and an image's sides are trimmed to 4 m + 1 pixels (dropping up to three at the
+bottom and right; our choice). At scale k/4 they become k m + 1, corners aligned, so every fourth
 original pixel is a pixel of the scaled image.
 """
 
@@ -14,88 +14,95 @@ import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
 
-STEPS = 4  # Per unit of scale.
-SCALES = (2, 3, 4, 5, 6, 7, 8)  # In 1/STEPS. Sec. 4.1: 0.5 to 2.0; the steps: authors' code.
+SCALE_DENOMINATOR = 4
+SCALE_NUMERATORS = (2, 3, 4, 5, 6, 7, 8)  # Sec. 4.1: 0.5 to 2.0. Steps of 1/4: authors' code.
 
 
 class Window(NamedTuple):
-    """What a crop shows of an image: at which scale, where, and whether mirrored."""
+    """The part of an image that a crop shows: at which scale, where, and whether flipped."""
 
-    scale: tf.Tensor  # One of SCALES.
-    corner: tf.Tensor  # [2]: its top and left in the scaled image.
-    shown: tf.Tensor  # [2]: its rows and columns there; the rest of the crop is padding.
-    flip: tf.Tensor  # Whether it is mirrored from left to right, padding and all.
-    first: tf.Tensor  # [2]: the original's rows and columns that it takes, from first ...
-    size: tf.Tensor  # [2]: ... this many.
+    scale: tf.Tensor  # One of SCALE_NUMERATORS, in units of 1/SCALE_DENOMINATOR.
+    corner: tf.Tensor  # [2]: top and left of the crop in the scaled image.
+    visible_size: tf.Tensor  # [2]: rows and columns it shows; the rest of the crop is padding.
+    flip: tf.Tensor  # Whether the crop is flipped horizontally, including its padding.
+    source_corner: tf.Tensor  # [2]: top and left of the pixels it needs of the original image.
+    source_size: tf.Tensor  # [2]: rows and columns of these pixels.
 
 
 def draw_window(size: tf.Tensor, seed: tf.Tensor, crop_size: int) -> Window:
-    """An image's [2] size and a seed of [2] integers -> a random Window of it."""
+    """An image's [2] size and a [2] integer seed -> a random Window of the image."""
     scale_seed, corner_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
-    choice = tf.random.stateless_uniform((), scale_seed, 0, len(SCALES), tf.int32)
-    scale = tf.constant(SCALES)[choice]
-    scaled = (size - 1) // STEPS * scale + 1
-    shown = tf.minimum(scaled, crop_size)
-    room = tf.cast(scaled - shown + 1, tf.float32)
-    corner = tf.cast(tf.random.stateless_uniform((2,), corner_seed) * room, tf.int32)
-    first = corner // scale * STEPS
-    last = -(-(corner + shown - 1) // scale) * STEPS  # Rounded up.
+    choice = tf.random.stateless_uniform((), scale_seed, 0, len(SCALE_NUMERATORS), tf.int32)
+    scale = tf.constant(SCALE_NUMERATORS)[choice]
+    scaled_size = (size - 1) // SCALE_DENOMINATOR * scale + 1
+    visible_size = tf.minimum(scaled_size, crop_size)
+    num_corners = tf.cast(scaled_size - visible_size + 1, tf.float32)
+    corner = tf.cast(tf.random.stateless_uniform((2,), corner_seed) * num_corners, tf.int32)
+    first = corner // scale * SCALE_DENOMINATOR
+    last = -(-(corner + visible_size - 1) // scale) * SCALE_DENOMINATOR  # Rounded up.
     flip = tf.random.stateless_uniform((), flip_seed) < 0.5
-    return Window(scale, corner, shown, flip, first, last - first + 1)
+    return Window(scale, corner, visible_size, flip, first, last - first + 1)
 
 
 def crop_image(
-    part: tf.Tensor, window: Window, crop_size: int, mean_pixel: tuple[float, float, float]
+    source: tf.Tensor, window: Window, crop_size: int, mean_pixel: tuple[float, float, float]
 ) -> tf.Tensor:
-    """The part of an image that a Window takes -> the crop.
+    """[*window.source_size, 3] uint8 -> [crop_size, crop_size, 3] uint8, resized bilinearly.
 
-    part: [*window.size, 3] uint8. Returns [crop_size, crop_size, 3] uint8, bilinear, rounded, and
-    padded with mean_pixel rounded, which the network sees as next to 0.
+    Args:
+      source: The pixels of the original image that the window needs.
+      window: What the crop shows.
+      crop_size: Side of the crop.
+      mean_pixel: Color of the padding, rounded; almost 0 after normalization.
+
+    Returns:
+      The crop.
     """
-    part = tf.cond(window.flip, lambda: tf.reverse(part, [1]), lambda: part)
-    size = (window.size - 1) // STEPS * window.scale + 1
-    corner = window.corner - window.first // STEPS * window.scale
-    mirrored = tf.stack([corner[0], size[1] - window.shown[1] - corner[1]])
-    corner = tf.where(window.flip, mirrored, corner)
-    part = tf.cast(part, tf.float32) + 0.5  # So that it is rounded where it is cut off below.
-    # The resize of TensorFlow 2 cannot align corners.
-    scaled = tf.cast(tf.compat.v1.image.resize(part, size, align_corners=True), tf.uint8)
-    shown = tf.slice(scaled, [*tf.unstack(corner), 0], [*tf.unstack(window.shown), 3])
+    source = tf.cond(window.flip, lambda: tf.reverse(source, [1]), lambda: source)
+    size = (window.source_size - 1) // SCALE_DENOMINATOR * window.scale + 1
+    corner = window.corner - window.source_corner // SCALE_DENOMINATOR * window.scale
+    flipped = tf.stack([corner[0], size[1] - window.visible_size[1] - corner[1]])
+    corner = tf.where(window.flip, flipped, corner)
+    source = tf.cast(source, tf.float32) + 0.5  # The cast to uint8 truncates; this makes it round.
+    # TensorFlow 2's resize cannot align corners.
+    scaled = tf.cast(tf.compat.v1.image.resize(source, size, align_corners=True), tf.uint8)
+    visible = tf.slice(scaled, [*tf.unstack(corner), 0], [*tf.unstack(window.visible_size), 3])
     padding = np.full((crop_size, crop_size, 3), np.round(mean_pixel), np.uint8)
-    return _pad(shown, window, tf.constant(padding))
+    return _pad(visible, window, tf.constant(padding))
 
 
 def crop_label(label: tf.Tensor, window: Window, crop_size: int) -> tf.Tensor:
-    """[H, W] uint8 class ids -> [crop_size, crop_size], nearest, padded with 255."""
+    """[H, W] uint8 class ids -> [crop_size, crop_size], nearest neighbor, padded with 255."""
 
-    def sources(corner, shown, mirror):
-        positions = tf.range(shown)
-        positions = corner + tf.where(mirror, shown - 1 - positions, positions)
-        return (2 * STEPS * positions + window.scale) // (2 * window.scale)  # Rounded, halves up.
+    def source_positions(corner, size, flip):
+        positions = tf.range(size)
+        positions = corner + tf.where(flip, size - 1 - positions, positions)
+        # positions * SCALE_DENOMINATOR / scale, rounded, halves up.
+        return (2 * SCALE_DENOMINATOR * positions + window.scale) // (2 * window.scale)
 
-    rows = sources(window.corner[0], window.shown[0], False)
-    columns = sources(window.corner[1], window.shown[1], window.flip)
-    # Twice transposed, since only whole rows are gathered fast.
-    shown = tf.transpose(tf.gather(tf.transpose(tf.gather(label, rows)), columns))
+    rows = source_positions(window.corner[0], window.visible_size[0], False)
+    columns = source_positions(window.corner[1], window.visible_size[1], window.flip)
+    # Transposed twice, because gathering whole rows is faster than gathering columns.
+    visible = tf.transpose(tf.gather(tf.transpose(tf.gather(label, rows)), columns))
     padding = np.full((crop_size, crop_size), IGNORE_LABEL, np.uint8)
-    return _pad(shown, window, tf.constant(padding))
+    return _pad(visible, window, tf.constant(padding))
 
 
-def _pad(shown, window, padding):
-    """Grows what is shown to the size of padding, with pixels of it.
+def _pad(visible, window, padding):
+    """[h, w, ...] -> the shape of padding, filled up with its pixels.
 
-    At the bottom and the right; where the crop is mirrored, at the left.
+    At the bottom and right; if the crop is flipped, at the bottom and left.
     """
-    height, width = tf.unstack(window.shown)
+    height, width = tf.unstack(window.visible_size)
 
-    def grown():
-        beside = padding[:height, width:]
-        row = tf.cond(
+    def pad():
+        side = padding[:height, width:]
+        rows = tf.cond(
             window.flip,
-            lambda: tf.concat([beside, shown], axis=1),
-            lambda: tf.concat([shown, beside], axis=1),
+            lambda: tf.concat([side, visible], axis=1),
+            lambda: tf.concat([visible, side], axis=1),
         )
-        return tf.concat([row, padding[height:]], axis=0)
+        return tf.concat([rows, padding[height:]], axis=0)
 
-    fits = tf.reduce_all(window.shown == padding.shape[:2])
-    return tf.ensure_shape(tf.cond(fits, lambda: shown, grown), padding.shape)
+    fits = tf.reduce_all(window.visible_size == padding.shape[:2])
+    return tf.ensure_shape(tf.cond(fits, lambda: visible, pad), padding.shape)

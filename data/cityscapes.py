@@ -1,9 +1,9 @@
-"""TFDS builder: Cityscapes, from its own folders; the data set of Tables 12 and 13.
+"""TFDS builder: Cityscapes, the data set of Tables 12 and 13.
 
---manual_dir holds leftImg8bit/ and gtFine/, and for train_coarse gtCoarse/, as the archives of
-https://www.cityscapes-dataset.com unpack, with the labelIds that come with them. Splits are
-train_fine, val_fine, test (whose labels are not published: all 255) and train_coarse; those whose
-folders are absent are left out.
+--manual_dir holds leftImg8bit/ and gtFine/, and for train_coarse gtCoarse/, as unpacked from the
+archives of https://www.cityscapes-dataset.com, with their labelIds. The splits are train_fine,
+val_fine, test (its labels are not published: all 255) and train_coarse; splits without folders are
+left out.
 """
 
 import pathlib
@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL
-from data.features import example, read_label, segmentation_info
+from data.features import make_example, read_label, segmentation_info
 from data.terminal import track
 
-FOLDERS = {  # Split: the kind of label, and the folder below it and below leftImg8bit.
+SPLIT_FOLDERS = {  # Folder of the labels; subfolder there and in leftImg8bit.
     "train_fine": ("gtFine", "train"),
     "val_fine": ("gtFine", "val"),
     "test": ("gtFine", "test"),
@@ -43,37 +43,37 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
         root = pathlib.Path(dl_manager.manual_dir)
         splits = {
             split: self._generate_examples(root, kind, folder)
-            for split, (kind, folder) in FOLDERS.items()
+            for split, (kind, folder) in SPLIT_FOLDERS.items()
             if (root / kind / folder).is_dir() and (root / "leftImg8bit" / folder).is_dir()
         }
         if not splits:
             raise FileNotFoundError(
-                f"{root} is no Cityscapes: it should hold leftImg8bit/train and gtFine/train, or "
-                "others of train, val, test, train_extra."
+                f"{root} is not Cityscapes: it should hold leftImg8bit/train and gtFine/train, or "
+                "the same for val or test, or leftImg8bit/train_extra and gtCoarse/train_extra."
             )
         return splits
 
     def _generate_examples(
         self, root: pathlib.Path, kind: str, folder: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        photos = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
-        if not photos:
+        images = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
+        if not images:
             raise FileNotFoundError(f"No CITY/*_leftImg8bit.png in {root}/leftImg8bit/{folder}.")
-        for photo in track(photos, f"reading {kind}/{folder}", len(photos)):
-            name = photo.name.removesuffix("_leftImg8bit.png")
-            label_file = root / kind / folder / photo.parent.name / f"{name}_{kind}_labelIds.png"
-            label = train_ids(read_label(label_file), label_file)
-            yield name, example(name, photo, label, label_file)
+        for image in track(images, f"reading {kind}/{folder}", len(images)):
+            name = image.name.removesuffix("_leftImg8bit.png")
+            label_file = root / kind / folder / image.parent.name / f"{name}_{kind}_labelIds.png"
+            label = to_train_ids(read_label(label_file), label_file)
+            yield name, make_example(name, image, label, label_file)
 
 
-def train_ids(label_ids: np.ndarray, file: pathlib.Path) -> np.ndarray:
-    """[H, W] labelIds 0..33 -> [H, W] uint8 ids of the 19 classes that are scored, and 255.
+def to_train_ids(label_ids: np.ndarray, file: pathlib.Path) -> np.ndarray:
+    """[H, W] labelIds 0..33 -> [H, W] uint8 ids of the 19 scored classes, or 255.
 
-    Raises ValueError, which names the file, for others: it may hold trainIds already.
+    Raises ValueError, which names the file, for other values: it may hold trainIds instead.
     """
     if wrong := np.setdiff1d(label_ids, range(34)).tolist():
         raise ValueError(
-            f"{file} holds the ids {wrong}; labelIds are 0 to 33. Name the folder that holds the "
+            f"{file} holds the ids {wrong}; labelIds are 0 to 33. Use a --manual_dir with the "
             "original labelIds."
         )
     table = np.full(256, IGNORE_LABEL, np.uint8)

@@ -1,11 +1,11 @@
-"""Facts about data sets and their classes: names, colours, sizes."""
+"""Facts about data sets and their classes: names, colors, sizes."""
 
 import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 
-IGNORE_LABEL = 255  # Of pixels that belong to no class: borders and padding.
+IGNORE_LABEL = 255  # Of pixels without a class: borders and padding.
 
 VOC_CLASS_NAMES = (
     "background",
@@ -31,7 +31,7 @@ VOC_CLASS_NAMES = (
     "tvmonitor",
 )
 
-# Images of the official lists. trainaug: SBD's train and val and VOC's train, less VOC's val.
+# Images in the official lists. trainaug: SBD's train and val and VOC's train, without VOC's val.
 VOC_SPLIT_SIZES = {
     "train": 1_464,
     "val": 1_449,
@@ -40,7 +40,7 @@ VOC_SPLIT_SIZES = {
     "test": 1_456,
 }
 
-# By ids_sha256.
+# Of the official lists, by ids_sha256.
 VOC_IDS_SHA256 = {
     "train": "129f1fe991729b1862115b77738c938c149c1f167baa02b4b3186aea9f0d6a84",
     "val": "6f8edc37993764f6e212237d39546fb595246244147e8a050813c520aac0ade1",
@@ -49,7 +49,7 @@ VOC_IDS_SHA256 = {
     "test": "7d323bb3448fa174b9194953e01dfd168c9890adb30dd2491a66536edbeca0aa",
 }
 
-# COCO's names of VOC's classes, where they differ.
+# COCO's names for VOC's classes, if they differ.
 COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
@@ -66,7 +66,7 @@ CITYSCAPES_SPLIT_SIZES = {
     "test": 1_525,
 }
 
-# The classes that are scored, by the official scripts' labelIds; the others are ignored.
+# The scored classes, by the labelIds of the official scripts; the others are ignored.
 CITYSCAPES_CLASSES = {
     7: ("road", (128, 64, 128)),
     8: ("sidewalk", (244, 35, 232)),
@@ -91,9 +91,9 @@ CITYSCAPES_CLASSES = {
 
 
 def voc_palette() -> np.ndarray:
-    """The [256, 3] uint8 colours of the VOC development kit: row = class id, 255 = ignored.
+    """The [256, 3] uint8 colors of the VOC development kit: row = class id, 255 = ignored.
 
-    The bits of an id are dealt out to red, green and blue, the lowest to the highest bit.
+    The bits of an id go to red, green and blue in turn, the lowest to the colors' highest bits.
     """
     ids = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -104,5 +104,5 @@ def voc_palette() -> np.ndarray:
 
 
 def ids_sha256(ids: Iterable[str]) -> str:
-    """Ids in any order -> the sha256 of their sorted list, one in a line."""
+    """Ids in any order -> the sha256 of their sorted list, one per line."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

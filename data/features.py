@@ -1,4 +1,4 @@
-"""What an example of every data set here consists of, and how it is read from the originals."""
+"""The features of an example, the same for every data set, and how originals are read into them."""
 
 import collections
 import io
@@ -19,11 +19,19 @@ def segmentation_info(
     class_names: Sequence[str] = (),
     palette: Sequence[Sequence[int]] = (),
 ) -> tfds.core.DatasetInfo:
-    """A builder and its classes -> the information that TFDS writes beside the shards.
+    """A builder and its classes -> the DatasetInfo that TFDS writes beside the shards.
 
     An example is {image: [H, W, 3] uint8 RGB, label: [H, W, 1] uint8 class ids or 255, id: text};
-    images are JPEG or PNG, as the originals. palette: a colour (r, g, b) for each class. Names and
-    palette are read back from `builder.info.metadata`, as "class_names" and "palette".
+    images are JPEG or PNG, like the originals.
+
+    Args:
+      builder: The builder whose info this is.
+      description: Text for dataset_info.json.
+      class_names: In the order of class ids; available as `builder.info.metadata["class_names"]`.
+      palette: A color (r, g, b) for each class; available as `builder.info.metadata["palette"]`.
+
+    Returns:
+      The info.
     """
     return tfds.core.DatasetInfo(
         builder=builder,
@@ -42,109 +50,121 @@ def segmentation_info(
 def class_metadata(
     class_names: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> dict[str, list[Any]]:
-    """Names and colours -> how they are written, as JSON."""
+    """Names and colors -> the metadata of a data set, as JSON values."""
     return {
         "class_names": list(class_names),
-        "palette": [list(map(int, colour)) for colour in palette],
+        "palette": [list(map(int, color)) for color in palette],
     }
 
 
 def read_ids(list_file: pathlib.Path) -> list[str]:
-    """A file with an id in each line -> the ids; ValueError where one is doubled, or none is."""
+    """A file with an id on each line -> the ids; ValueError if it has duplicates or no ids."""
     try:
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise FileNotFoundError(f"{list_file}, a list of ids, is missing.") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{list_file} is no text in UTF-8: {error}. Save it so.") from error
+        raise ValueError(f"{list_file} is not valid UTF-8: {error}. Save it as UTF-8.") from error
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise ValueError(f"{list_file} lists no ids; a split must have at least one image.")
-    if doubled := [name for name, count in collections.Counter(ids).items() if count > 1]:
-        raise ValueError(f"{list_file} lists {', '.join(doubled[:5])} twice; delete one of each.")
+    if duplicates := [name for name, count in collections.Counter(ids).items() if count > 1]:
+        raise ValueError(
+            f"{list_file} lists {', '.join(duplicates[:5])} twice; delete one of each."
+        )
     return ids
 
 
-def example(
+def make_example(
     name: str,
     image_file: pathlib.Path,
     label: np.ndarray | None = None,
     label_source: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-    """A photo's file and its [H, W] uint8 label -> an example; the photo byte by byte as it is.
+    """An image's file and its [H, W] uint8 label -> an example that keeps the file's bytes.
 
-    Without a label, all its pixels are IGNORE_LABEL.
-    Raises FileNotFoundError or ValueError, which name the file and say what to do, where the photo
-    cannot be read or is of another size than the label, which label_source is named for.
+    Args:
+      name: The example's id.
+      image_file: A JPEG or PNG.
+      label: Class ids or 255; None for an image without a label, whose pixels are all 255.
+      label_source: The file of the label, for error messages.
+
+    Returns:
+      {image, label, id}, as segmentation_info declares them.
+
+    Raises:
+      FileNotFoundError: The image is missing.
+      ValueError: The image cannot be read, or differs in size from the label.
     """
-    width, height = check_photo(image_file)
+    width, height = check_image(image_file)
     if label is None:
         label = np.full((height, width), IGNORE_LABEL, np.uint8)
     if label.shape != (height, width):
         raise ValueError(
             f"{label_source} has {label.shape[1]} x {label.shape[0]} pixels, but {image_file} has "
-            f"{width} x {height}. A label must be of its image's size; make it again from the "
+            f"{width} x {height}. A label must have its image's size; create it again from the "
             "original, without resizing."
         )
     return {"image": image_file, "label": encode_label(label), "id": name}
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """[H, W] uint8 -> a grey PNG, packed a little less tightly, which is read twice as fast."""
+    """[H, W] uint8 -> a gray PNG, compressed a little less, which decodes twice as fast."""
     file = io.BytesIO()
     Image.fromarray(label).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def check_photo(file: pathlib.Path) -> tuple[int, int]:
-    """A photo -> its width and height, once it was read to its last pixel.
+def check_image(file: pathlib.Path) -> tuple[int, int]:
+    """An image's file -> its width and height, after decoding all of it.
 
-    Raises FileNotFoundError or ValueError, which name the file and say what to do, for anything but
-    a JPEG or PNG of 8-bit RGB or grey.
+    Raises FileNotFoundError or ValueError, which name the file and say what to do, unless it is a
+    JPEG or PNG of 8-bit RGB or gray.
     """
-    photo = open_picture(file)
-    if photo.format not in ("JPEG", "PNG") or photo.mode not in ("RGB", "L"):
+    image = open_image(file)
+    if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L"):
         raise ValueError(
-            f"{file} is a {photo.format} of mode {photo.mode}; photos are JPEGs or PNGs of 8-bit "
-            f'RGB or grey. Convert it: Image.open(file).convert("RGB").save("{file.stem}.png").'
+            f"{file} is a {image.format} of mode {image.mode}; images must be JPEGs or PNGs of "
+            "8-bit RGB or gray. Convert it: "
+            f'Image.open(file).convert("RGB").save("{file.stem}.png").'
         )
-    return photo.size
+    return image.size
 
 
 def read_label(file: pathlib.Path) -> np.ndarray:
-    """A palette or grey PNG -> its values, [H, W] uint8; of a palette, the indices.
+    """A palette or gray PNG -> its values, [H, W] uint8; for a palette, the indices.
 
-    Raises FileNotFoundError or ValueError, which name the file, for any other picture.
+    Raises FileNotFoundError or ValueError, which name the file, for any other image.
     """
-    picture = open_picture(file)
-    if picture.format != "PNG" or picture.mode not in ("P", "L"):
+    image = open_image(file)
+    if image.format != "PNG" or image.mode not in ("P", "L"):
         raise ValueError(
-            f"{file} is a {picture.format} of mode {picture.mode}; labels are palette or 8-bit "
-            "grey PNGs, whose values are the class ids. Save it as such again from the original."
+            f"{file} is a {image.format} of mode {image.mode}; labels must be palette or 8-bit "
+            "gray PNGs, whose values are the class ids. Save it in that form from the original."
         )
-    return np.array(picture)
+    return np.array(image)
 
 
 def check_ids(label: np.ndarray, num_classes: int, file: pathlib.Path) -> np.ndarray:
-    """A label -> the label; ValueError, which names its file, where an id is no class nor 255."""
+    """A label -> the same label; ValueError, which names its file, if an id is out of range."""
     wrong = np.setdiff1d(label, [*range(num_classes), IGNORE_LABEL])
     if wrong.size:
         raise ValueError(
             f"{file} holds the ids {wrong.tolist()}; classes are 0 to {num_classes - 1}, and "
-            f"{IGNORE_LABEL} is ignored. Mend the label, or fetch it again."
+            f"{IGNORE_LABEL} is ignored. Fix the label, or download it again."
         )
     return label
 
 
-def open_picture(file: pathlib.Path) -> Image.Image:
-    """A picture, read to its last pixel, so that what is cut short shows here."""
+def open_image(file: pathlib.Path) -> Image.Image:
+    """An image's file -> the image, decoded completely, so that truncated files fail here."""
     try:
-        with Image.open(file) as picture:
-            picture.load()
+        with Image.open(file) as image:
+            image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} is missing. Unpack the originals again.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{file} cannot be read: {error}. It is damaged or no picture; fetch it again."
+            f"{file} cannot be read: {error}. It is damaged or not an image; download it again."
         ) from error
-    return picture
+    return image

@@ -1,4 +1,4 @@
-"""Files that are never half there."""
+"""Atomic writes: a file is either complete or unchanged."""
 
 import contextlib
 import json
@@ -11,23 +11,23 @@ from typing import Any
 
 @contextlib.contextmanager
 def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file to be written -> another one beside it, which takes its place if nothing is raised.
+    """A file to be written -> a temporary file beside it, which replaces it unless an error occurs.
 
-    So that it is whole, or as it was before.
+    So the file is complete, or as it was before.
     """
-    other = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield other
-        other.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        other.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file beside its place, then renames it."""
+    """Writes a file atomically. Raises OSError, which names it, if it cannot be written."""
     try:
-        with beside(path) as other:
-            other.write_bytes(content)
+        with beside(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written: {error.strerror or error}. Is the disk full, or the folder "
@@ -36,22 +36,22 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes text as write_bytes does."""
+    """Writes text atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-    """Writes JSON as write_text does."""
+    """Writes JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def between_markers(text: str, part: str, markers: tuple[str, str]) -> str:
-    """A page of Markdown -> the same page with another part between its markers.
+    """A page of Markdown -> the same page with a new part between its markers.
 
-    Raises ValueError where it does not have each marker once.
+    Raises ValueError unless it has each marker exactly once.
     """
     first, last = markers
     if text.count(first) != 1 or text.count(last) != 1:
-        raise ValueError(f"The page must hold each of these lines once:\n{first}\n{last}")
+        raise ValueError(f"The page must have each of these lines exactly once:\n{first}\n{last}")
     pattern = f"{re.escape(first)}.*{re.escape(last)}"
     return re.sub(pattern, lambda _: f"{first}\n\n{part}\n\n{last}", text, flags=re.DOTALL)

@@ -1,4 +1,8 @@
-"""Masks of your own -> classes.json, and masks and classes.json -> class ids."""
+"""Classes of your own masks: masks -> a proposed classes.json; masks and classes.json -> class ids.
+
+classes.json holds {kind, classes: [{name, colour, value}], ignored: [value]}; a value is an index,
+or #rrggbb where kind is "colours".
+"""
 
 import json
 import pathlib
@@ -7,180 +11,237 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.classes import IGNORE_LABEL, voc_palette
-from data.features import open_picture
+from data.features import open_image
 from data.files import write_json
-from data.terminal import track
+from data.terminal import percent, track
 
-KINDS = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colours"}  # By Pillow's mode.
-MOST_CLASSES = 255  # 255 itself is taken.
+KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colours"}  # Pillow's mode.
+MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
+VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 
 
 class ClassesProposed(Exception):
-    """classes.json was written, and is to be looked over before anything is built by it."""
+    """classes.json was written, and must be reviewed before the data set is built from it."""
 
 
 class Mask(NamedTuple):
-    """A mask as it was read."""
+    """A mask as its file has it."""
 
-    kind: str  # A value of KINDS.
+    kind: str  # A value of KINDS_BY_MODE.
     values: np.ndarray  # [H, W] int32: indices, or 0xRRGGBB.
-    palette: np.ndarray  # [256, 3] uint8; black where the file has none.
+    palette: np.ndarray  # [256, 3] uint8; black if the file has none.
+
+
+class MaskValues(NamedTuple):
+    """The values of a set of masks."""
+
+    kind: str  # A value of KINDS_BY_MODE.
+    pixels: dict[int, int]  # By value: number of pixels.
+    palette: dict[int, list[int]]  # By value: its color in the masks' palettes.
 
 
 def read_mask(file: pathlib.Path) -> Mask:
-    """A mask's file -> the mask. ValueError, which names it, for all but a PNG of 8 bits."""
-    mask = open_picture(file)
-    if mask.format != "PNG" or mask.mode not in KINDS:
+    """A mask's file -> the mask. Raises ValueError unless it is an 8-bit PNG."""
+    mask = open_image(file)
+    if mask.format != "PNG" or mask.mode not in KINDS_BY_MODE:
         raise ValueError(
-            f"{file} is a {mask.format} of mode {mask.mode}; masks are PNGs of 8 bits: class ids, "
-            "a palette, or RGB colours without transparency. Convert it: "
-            'Image.open(file).convert("RGB").save("mask.png") for colours, "L" for ids; a JPEG\'s '
-            "values are not to be trusted: make it again from the original."
+            f"{file} is a {mask.format} of mode {mask.mode}; masks must be 8-bit PNGs of class "
+            "ids, with a palette, or of RGB colors without transparency. Convert it: "
+            'Image.open(file).convert("RGB").save("mask.png") for colors, "L" for ids. A JPEG\'s '
+            "values are unreliable: create the mask again from the original."
         )
     palette = np.zeros((256, 3), np.uint8)
     if mask.mode == "P":
-        colours = np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        palette[: len(colours)] = colours
+        colors = np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette[: len(colors)] = colors
     values = np.array(mask).astype(np.int32)
     if mask.mode == "RGB":
         values = values @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    return Mask(KINDS[mask.mode], values, palette)
-
-
-def runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[H, W] -> the values of its runs of equal pixels, row after row, and their lengths.
-
-    There are far fewer of them than pixels.
-    """
-    line = values.ravel()
-    starts = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
-    return line[starts], np.diff(np.concatenate([starts, [line.size]]))
+    return Mask(KINDS_BY_MODE[mask.mode], values, palette)
 
 
 def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
-    """Masks -> what was found in them, in words; the proposal is in class_file then.
+    """Masks -> a description of the classes that it proposes and writes to class_file.
 
-    Raises ValueError where the masks are not all of a kind, have palettes that contradict each
-    other, or have too many values.
+    Args:
+      masks: The masks' files.
+      class_file: Where to write the proposal.
+
+    Returns:
+      Text for the user: each value, its share of the pixels, and its proposed class.
+
+    Raises:
+      ValueError: No classes can be proposed; see count_values.
     """
-    first: Mask | None = None
-    seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: where first, and its colour.
+    found = count_values(masks)
+    classes = assign_classes(found)
+    write_json(class_file, classes)
+    return _describe_proposal(classes, found.pixels, class_file)
+
+
+def count_values(masks: list[pathlib.Path]) -> MaskValues:
+    """Masks' files -> the values in all of them.
+
+    Args:
+      masks: The masks' files, at least one.
+
+    Returns:
+      The kind of the masks; each value's number of pixels, and its color in the palettes.
+
+    Raises:
+      ValueError: The masks differ in kind, have contradictory palettes, or have too many values.
+    """
+    kind = None
     pixels: dict[int, int] = {}
-    for file in track(masks, "looking at masks", len(masks)):
+    first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: its file and color.
+    for file in track(masks, "reading masks", len(masks)):
         mask = read_mask(file)
-        first = first or mask
-        if mask.kind != first.kind:
+        kind = kind or mask.kind
+        if mask.kind != kind:
             raise ValueError(
-                f"{file} is a mask of {mask.kind}, but {masks[0]} of {first.kind}. Convert one."
+                f"{file} is a mask of {mask.kind}, but {masks[0]} of {kind}. Convert one of them."
             )
-        line, lengths = runs(mask.values)
-        values, inverse = np.unique(line, return_inverse=True)
+        values, inverse, lengths = _unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             pixels[value] = pixels.get(value, 0) + count
-            own = mask.palette[value % 256]  # Without a palette, all are black.
-            where, colour = seen.setdefault(value, (file, own))
-            if (colour != own).any():
+            color = mask.palette[value % 256]  # Without a palette, all are black.
+            first_file, first_color = first_seen.setdefault(value, (file, color))
+            if (first_color != color).any():
                 raise ValueError(
-                    f"{file} and {where} have other colours for the value {value}, so that values "
-                    'mean nothing. Convert all to colours: Image.open(file).convert("RGB").'
+                    f"{file} and {first_file} have different colors for the value {value}, so the "
+                    "values cannot be class ids. Convert all masks to colors: "
+                    'Image.open(file).convert("RGB").'
                 )
-        if len(pixels) > MOST_CLASSES + 1:
+        if len(pixels) > MAX_CLASSES + 1:
             raise ValueError(
-                f"{file}: {len(pixels)} values up to here; there can be {MOST_CLASSES} classes. "
-                "Masks that were saved as JPEG once, or resized smoothly, have mixtures at the "
-                "edges: save them as PNG, and resize with the nearest neighbour."
+                f"{file}: {len(pixels)} values so far; there can be at most {MAX_CLASSES} classes. "
+                "Masks that were once saved as JPEG or resized with interpolation have blended "
+                "colors at edges: save them as PNG, and resize with nearest neighbor."
             )
-    palette = {value: colour.tolist() for value, (_, colour) in seen.items()}
-    proposal = _proposal(first.kind, sorted(pixels), palette)
-    write_json(class_file, proposal)
-    meanings = {one["value"]: f"{i:3} {one['name']}" for i, one in enumerate(proposal["classes"])}
-    meanings |= {value: "ignored" for value in proposal["ignored"]}
+    return MaskValues(kind, pixels, {v: color.tolist() for v, (_, color) in first_seen.items()})
+
+
+def assign_classes(found: MaskValues) -> dict[str, Any]:
+    """Values of masks -> the content of classes.json: ids in the order of values, 0 or black first.
+
+    VOC's border is ignored: 255, or its color.
+    """
+    ignored = VOC_BORDER_COLOR if found.kind == "colours" else IGNORE_LABEL
+    if found.kind != "colours" and found.pixels.keys() == {0, IGNORE_LABEL}:
+        ignored = None  # Black and white: two classes.
+    classes = []
+    for value in sorted(found.pixels.keys() - {ignored}):
+        if found.kind == "colours":
+            color = [value >> 16, value >> 8 & 255, value & 255]
+        elif found.kind == "palette":
+            color = found.palette[value]
+        else:
+            color = voc_palette()[len(classes)].tolist()
+        name = f"class_{len(classes)}"
+        classes.append({"name": name, "colour": color, "value": _format_value(found.kind, value)})
+    return {
+        "kind": found.kind,
+        "classes": classes,
+        "ignored": [_format_value(found.kind, ignored)] if ignored in found.pixels else [],
+    }
+
+
+def _describe_proposal(classes, pixels, class_file):
+    """Content of classes.json, and pixels by value -> text for the user."""
+    meanings = {one["value"]: f"{i:3} {one['name']}" for i, one in enumerate(classes["classes"])}
+    meanings |= {value: "ignored" for value in classes["ignored"]}
     total = sum(pixels.values())
     lines = [
-        f"  {value:>8}  {100 * pixels[_number(value)] / total:6.2f} %  {meaning}"
+        f"  {value:>8}  {percent(pixels[_parse_value(value)] / total):>6} %  {meaning}"
         for value, meaning in meanings.items()
     ]
-    what = "colours" if first.kind == "colours" else "values"
+    what = "colors" if classes["kind"] == "colours" else "values"
     return "\n".join(
         [
-            f"The masks have {len(pixels)} {what} ({first.kind}); proposed ids:",
+            f"The masks have {len(pixels)} {what} ({classes['kind']}); proposed ids:",
             *lines,
-            f"This is in {class_file}. Look it over (names, order, what is ignored), then give the "
-            "same command again to build by it.",
+            f"The proposal is in {class_file}. Review it (names, order, ignored values), then run "
+            "the same command again to build the data set from it.",
         ]
     )
 
 
-def _proposal(kind, values, palette):
-    """The content of classes.json, for values of masks in their order: black or 0 comes first."""
-    void = {0xE0E0C0} if kind == "colours" else {IGNORE_LABEL}  # VOC's border, in both forms.
-    if kind != "colours" and set(values) == {0, IGNORE_LABEL}:
-        void = set()  # Black and white: two classes.
-    classes = []
-    for value in (value for value in values if value not in void):
-        if kind == "colours":
-            colour = [value >> 16, value >> 8 & 255, value & 255]
-        else:
-            colour = palette[value] if kind == "palette" else voc_palette()[len(classes)].tolist()
-        name = f"class_{len(classes)}"
-        classes.append({"name": name, "colour": colour, "value": _written(kind, value)})
-    ignored = [_written(kind, value) for value in values if value in void]
-    return {"kind": kind, "classes": classes, "ignored": ignored}
-
-
-def _written(kind, value):
-    """A value of a mask -> as classes.json has it: an id, or #rrggbb."""
-    return f"#{value:06x}" if kind == "colours" else value
-
-
-def _number(value):
-    """A value of classes.json -> as read_mask gives it."""
-    return int(value[1:], 16) if isinstance(value, str) else value
-
-
 def read_classes(class_file: pathlib.Path) -> dict[str, Any]:
-    """classes.json -> its content. ValueError, which names it, where it is not as proposed."""
+    """classes.json -> its content. Raises ValueError, which names the file, if it is invalid."""
     try:
         classes = json.loads(class_file.read_text())
-        if classes["kind"] not in KINDS.values():
-            raise ValueError(f"no kind {classes['kind']!r}")
+        if classes["kind"] not in KINDS_BY_MODE.values():
+            raise ValueError(f"unknown kind {classes['kind']!r}")
         values = [one["value"] for one in classes["classes"]] + classes["ignored"]
-        numbers = [_number(value) for value in values]
+        numbers = [_parse_value(value) for value in values]
         names = [one["name"] for one in classes["classes"]]
         for one in classes["classes"]:
             red, green, blue = one["colour"]
             bytes([red, green, blue])  # ValueError outside 0..255.
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{class_file} is not as it was proposed: {error!r}. Mend it, or delete it to have it "
-            "proposed again."
+            f"{class_file} is invalid: {error!r}. Fix it, or delete it and run the command again "
+            "for a new proposal."
         ) from error
     if len(set(numbers)) < len(numbers) or len(set(names)) < len(names):
-        raise ValueError(f"{class_file} has a value or a name twice; take one out.")
-    if not 0 < len(names) <= MOST_CLASSES:
-        raise ValueError(f"{class_file} has {len(names)} classes; there can be {MOST_CLASSES}.")
+        raise ValueError(f"{class_file} has a value or a name twice; delete one of them.")
+    if not 0 < len(names) <= MAX_CLASSES:
+        raise ValueError(f"{class_file} has {len(names)} classes; there can be 1 to {MAX_CLASSES}.")
     return classes
 
 
-def class_ids(
+def map_to_class_ids(
     mask: Mask, classes: dict[str, Any], mask_file: pathlib.Path, class_file: pathlib.Path
 ) -> np.ndarray:
-    """A mask -> [H, W] uint8 class ids. ValueError, which names the files, for unknown values."""
+    """A mask -> [H, W] uint8 class ids or 255.
+
+    Args:
+      mask: The mask.
+      classes: Content of classes.json.
+      mask_file: The mask's file, for error messages.
+      class_file: The file of classes, for error messages.
+
+    Returns:
+      [H, W] uint8: positions in classes["classes"], or IGNORE_LABEL for ignored values.
+
+    Raises:
+      ValueError: The mask is of another kind, or has values that classes.json does not list.
+    """
     if mask.kind != classes["kind"]:
         raise ValueError(
             f"{mask_file} is a mask of {mask.kind}, but {class_file} is of {classes['kind']}. "
-            "Convert the mask, or delete the file to have it proposed again."
+            "Convert the mask, or delete the file and run the command again for a new proposal."
         )
-    known = {_number(one["value"]): i for i, one in enumerate(classes["classes"])}
-    known |= {_number(value): IGNORE_LABEL for value in classes["ignored"]}
-    line, lengths = runs(mask.values)
-    values, inverse = np.unique(line, return_inverse=True)
+    known = {_parse_value(one["value"]): i for i, one in enumerate(classes["classes"])}
+    known |= {_parse_value(value): IGNORE_LABEL for value in classes["ignored"]}
+    values, inverse, lengths = _unique_runs(mask.values)
     if unknown := [int(value) for value in values if int(value) not in known]:
-        shown = ", ".join(str(_written(classes["kind"], value)) for value in unknown[:5])
+        shown = ", ".join(str(_format_value(classes["kind"], value)) for value in unknown[:5])
         raise ValueError(
-            f"{mask_file} holds {shown}, which {class_file} does not know. Add it there as a class "
-            "or under ignored, or mend the mask."
+            f"{mask_file} holds {shown}, which {class_file} does not list. Add it there as a class "
+            "or under ignored, or fix the mask."
         )
     ids = np.array([known[int(value)] for value in values], np.uint8)
     return np.repeat(ids[inverse], lengths).reshape(mask.values.shape)
+
+
+def _unique_runs(values):
+    """[H, W] -> its distinct values, and of each run of equal pixels the value's index and length.
+
+    Runs go row after row. There are far fewer of them than pixels, which makes np.unique fast.
+    """
+    line = values.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
+    unique, inverse = np.unique(line[starts], return_inverse=True)
+    return unique, inverse, np.diff(np.concatenate([starts, [line.size]]))
+
+
+def _format_value(kind, value):
+    """A value of a mask -> its form in classes.json: an index, or #rrggbb."""
+    return f"#{value:06x}" if kind == "colours" else value
+
+
+def _parse_value(value):
+    """A value of classes.json -> its form in Mask.values."""
+    return int(value[1:], 16) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Anyone's photos: whatever a camera, a scanner or the web makes -> [H, W, 3] uint8 RGB."""
+"""Users' photos: files as cameras, scanners or web sites write them -> [H, W, 3] uint8 RGB."""
 
 import glob
 import math
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-FORMATS = ("JPEG", "PNG", "WEBP")
-ROW = 24  # Pixels of a line of the legend.
-MAX_OVERLAY = 16_384  # Pixels of a side; a JPEG holds no more than 65,500.
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP")
+LEGEND_LINE_HEIGHT = 24  # Pixels.
+MAX_OVERLAY_SIDE = 16_384  # Pixels. JPEG's own limit is 65,500.
 
 
 def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
-    """Files, folders and globs -> the photos they name, sorted, each once.
+    """Files, folders and globs -> the photos they name, sorted, without duplicates.
 
-    Of a folder or a glob it is what ends as SUFFIXES do; ** stands for folders in folders. Raises
-    FileNotFoundError for one that names none.
+    Folders and globs give only files with one of PHOTO_SUFFIXES; ** matches nested folders. Raises
+    FileNotFoundError for a pattern that matches nothing.
     """
     photos = set()
     for pattern in patterns:
@@ -26,79 +26,92 @@ def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
         if path.is_dir():
             found = set(path.iterdir())
         else:
-            fitting = map(pathlib.Path, glob.glob(pattern, recursive=True))
-            found = {path} if path.exists() else set(fitting)
+            matches = map(pathlib.Path, glob.glob(pattern, recursive=True))
+            found = {path} if path.exists() else set(matches)
         if found != {path}:
-            found = {file for file in found if file.suffix.lower() in SUFFIXES}
+            found = {file for file in found if file.suffix.lower() in PHOTO_SUFFIXES}
         found = {file.absolute() for file in found if not file.is_dir()}
         if not found:
             raise FileNotFoundError(
-                f"{pattern} names no photo: no file, no folder with {', '.join(SUFFIXES)} in it, "
-                "no pattern that fits one."
+                f"{pattern} matches no photo. Name a file, a folder, or a pattern; folders and "
+                f"patterns must have files with one of {', '.join(PHOTO_SUFFIXES)}."
             )
         photos |= found
     return sorted(photos)
 
 
 def read_photo(file: pathlib.Path) -> np.ndarray:
-    """A JPEG, PNG or WebP -> [H, W, 3] uint8 RGB, turned as its EXIF tag says.
+    """A JPEG, PNG or WebP -> [H, W, 3] uint8 RGB, rotated according to its EXIF tag.
 
-    Grey, CMYK, palettes and 16 bits are converted; what is transparent is seen on white. Raises
-    ValueError where Pillow cannot read it to its last pixel. Of a JPEG with wrong bytes in its
-    middle Pillow does not tell.
+    Gray, CMYK, palette and 16-bit images are converted; transparent ones are put on white. Raises
+    ValueError if Pillow cannot decode all of it. Pillow does not detect corrupt bytes in the middle
+    of a JPEG.
     """
     try:
-        with Image.open(file, formats=FORMATS) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off.
-                picture = _in_8_bits(picture)
-            if picture.has_transparency_data:
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture.convert("RGBA"))
-            return np.asarray(picture.convert("RGB"))
-    except Exception as error:  # Of damaged files Pillow raises whatever its parsers stumble over.
+        with Image.open(file, formats=PILLOW_FORMATS) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips.
+                image = _to_8_bits(image)
+            if image.has_transparency_data:
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image.convert("RGBA"))
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's parsers raise any type of error for damaged files.
         raise ValueError(f"{file} cannot be read: {error}") from error
 
 
-def _in_8_bits(picture):
-    """A grey picture of 16 bits -> of 8; the value that it calls transparent becomes white."""
-    values = np.asarray(picture)
-    transparent = values == picture.info.get("transparency", -1)
+def _to_8_bits(image):
+    """A gray 16-bit image -> an 8-bit one; its transparent value becomes white."""
+    values = np.asarray(image)
+    transparent = values == image.info.get("transparency", -1)
     return Image.fromarray(np.where(transparent, 255, (values / 257).round()).astype(np.uint8))
 
 
-def overlay(
+def draw_overlay(
     photo: np.ndarray, class_ids: np.ndarray, palette: np.ndarray, class_names: Sequence[str]
 ) -> Image.Image:
     """[H, W, 3] photo, [H, W] class ids -> the photo tinted by class, with a legend below.
 
-    Background, which is class 0 where it is called so, is left as it is. A photo with a
-    side over MAX_OVERLAY is shown by every second pixel, or fewer.
+    Args:
+      photo: uint8 RGB.
+      class_ids: The photo's classes. Class 0 is not tinted if its name is "background".
+      palette: [256, 3] uint8 colors of the classes.
+      class_names: Names of the classes.
+
+    Returns:
+      The overlay. A photo with a side over MAX_OVERLAY_SIDE is subsampled.
     """
-    step = -(-max(class_ids.shape) // MAX_OVERLAY)
+    step = -(-max(class_ids.shape) // MAX_OVERLAY_SIDE)
     photo, class_ids = photo[::step, ::step], class_ids[::step, ::step]
     tint = palette[class_ids].astype(np.uint16)
     mixed = ((photo + tint) // 2).astype(np.uint8)
     if class_names[0] == "background":
         mixed = np.where((class_ids == 0)[..., None], photo, mixed)
     present = [k for k in np.unique(class_ids) if class_names[k] != "background"]
-    height, width = class_ids.shape
+    legend = _draw_legend(present, palette, class_names, class_ids.shape[1])
+    image = Image.new("RGB", (legend.width, class_ids.shape[0] + legend.height), "white")
+    image.paste(Image.fromarray(mixed))
+    image.paste(legend, (0, class_ids.shape[0]))
+    return image
+
+
+def _draw_legend(class_ids, palette, class_names, min_width):
+    """Class ids -> an image with their colors and names, in as few lines as its width allows."""
     font, lines, x = ImageFont.load_default(14), [[]], 0
-    widths = {k: ROW + font.getlength(class_names[k]) + 12 for k in present}
-    legend_width = max([width, *map(math.ceil, widths.values())])
-    for k, needed in widths.items():
-        if x and x + needed > legend_width:
+    widths = {k: LEGEND_LINE_HEIGHT + font.getlength(class_names[k]) + 12 for k in class_ids}
+    width = max([min_width, *map(math.ceil, widths.values())])
+    for k, entry_width in widths.items():
+        if x and x + entry_width > width:
             lines.append([])
             x = 0
         lines[-1].append((k, x))
-        x += needed
-    picture = Image.new("RGB", (legend_width, height + ROW * len(lines)), "white")
-    picture.paste(Image.fromarray(mixed))
-    draw = ImageDraw.Draw(picture)
+        x += entry_width
+    image = Image.new("RGB", (width, LEGEND_LINE_HEIGHT * len(lines)), "white")
+    draw = ImageDraw.Draw(image)
     for i, line in enumerate(lines):
-        top = height + i * ROW
+        top = i * LEGEND_LINE_HEIGHT
         for k, x in line:
-            colour = tuple(palette[k].tolist())
-            draw.rectangle((x + 4, top + 5, x + 18, top + 19), fill=colour, outline="black")
-            draw.text((x + ROW, top + 3), class_names[k], fill="black", font=font)
-    return picture
+            color = tuple(palette[k].tolist())
+            draw.rectangle((x + 4, top + 5, x + 18, top + 19), fill=color, outline="black")
+            draw.text((x + LEGEND_LINE_HEIGHT, top + 3), class_names[k], fill="black", font=font)
+    return image

@@ -1,4 +1,4 @@
-"""Labels one can look at: class ids -> colours, and pages that need no other file."""
+"""Labels in colors, and HTML pages with embedded images."""
 
 import base64
 import html
@@ -13,47 +13,48 @@ from PIL import Image
 from data.classes import IGNORE_LABEL, voc_palette
 from data.files import write_text
 
-HEIGHT = 160  # Pixels of a thumbnail on a page.
-THUMBNAIL = (4 * HEIGHT, 2 * HEIGHT)  # Twice as fine as it is shown, for fine screens.
+THUMBNAIL_HEIGHT = 160  # Pixels on the page.
+# Width and height of the embedded image: at twice the resolution, for high-DPI screens.
+MAX_THUMBNAIL_SIZE = (4 * THUMBNAIL_HEIGHT, 2 * THUMBNAIL_HEIGHT)
 
 
-def whole_palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
-    """The colours of the classes -> [256, 3] uint8; 255 as in VOC, ids of no class black."""
+def full_palette(colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """The classes' colors -> [256, 3] uint8; 255 has VOC's color, other unused ids are black."""
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colours)] = colours
+    palette[: len(colors)] = colors
     palette[IGNORE_LABEL] = voc_palette()[IGNORE_LABEL]
     return palette
 
 
 def mask_png(class_ids: np.ndarray, palette: np.ndarray) -> bytes:
-    """[H, W] uint8 class ids, [256, 3] colours -> a PNG of the ids, which shows the colours."""
-    picture, file = Image.fromarray(class_ids, mode="P"), io.BytesIO()
-    picture.putpalette(palette.tobytes())
-    picture.save(file, "PNG")
+    """[H, W] uint8 class ids, [256, 3] colors -> a palette PNG of the ids."""
+    mask, file = Image.fromarray(class_ids, mode="P"), io.BytesIO()
+    mask.putpalette(palette.tobytes())
+    mask.save(file, "PNG")
     return file.getvalue()
 
 
-def inline(photo: np.ndarray, description: str = "photo") -> str:
-    """[H, W, 3] uint8 photo -> an HTML image that needs no file."""
-    small = Image.fromarray(photo)
-    small.thumbnail(THUMBNAIL)
-    return _inline(small, "jpeg", description)
+def embed_image(image: np.ndarray, description: str = "image") -> str:
+    """[H, W, 3] uint8 image -> an HTML thumbnail with its data embedded."""
+    thumbnail = Image.fromarray(image)
+    thumbnail.thumbnail(MAX_THUMBNAIL_SIZE)
+    return _embed_thumbnail(thumbnail, "jpeg", description)
 
 
-def inline_ids(class_ids: np.ndarray, palette: np.ndarray, description: str = "label") -> str:
-    """[H, W] ids and their [256, 3] colours -> an HTML image that needs no file, no pixel mixed."""
-    small = Image.fromarray(class_ids.astype(np.uint8), mode="P")
-    small.putpalette(palette.tobytes())
-    small.thumbnail(THUMBNAIL, Image.Resampling.NEAREST)
-    return _inline(small, "png", description)
+def embed_label(class_ids: np.ndarray, palette: np.ndarray, description: str = "label") -> str:
+    """[H, W] class ids and [256, 3] colors -> an HTML thumbnail with its data embedded."""
+    thumbnail = Image.fromarray(class_ids.astype(np.uint8), mode="P")
+    thumbnail.putpalette(palette.tobytes())
+    thumbnail.thumbnail(MAX_THUMBNAIL_SIZE, Image.Resampling.NEAREST)
+    return _embed_thumbnail(thumbnail, "png", description)
 
 
-def _inline(picture, kind, description):
+def _embed_thumbnail(thumbnail, kind, description):
     file = io.BytesIO()
-    picture.save(file, kind)
+    thumbnail.save(file, kind)
     encoded = base64.b64encode(file.getvalue()).decode()
     alt = html.escape(description)
-    return f'<img height="{HEIGHT}" alt="{alt}" src="data:image/{kind};base64,{encoded}">'
+    return f'<img height="{THUMBNAIL_HEIGHT}" alt="{alt}" src="data:image/{kind};base64,{encoded}">'
 
 
 def figure_png(figure: matplotlib.figure.Figure) -> bytes:
@@ -63,14 +64,14 @@ def figure_png(figure: matplotlib.figure.Figure) -> bytes:
     return file.getvalue()
 
 
-def inline_png(png: bytes, description: str) -> str:
-    """A PNG -> an HTML image that needs no file, shown full-size."""
+def embed_png(png: bytes, description: str) -> str:
+    """A PNG -> an HTML image with its data embedded, shown at full size."""
     encoded = base64.b64encode(png).decode()
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
 
 
 def write_page(path: pathlib.Path, title: str, body: str) -> None:
-    """Writes an HTML page that needs no other file: beside it, then renamed."""
+    """Writes an HTML page atomically."""
     write_text(
         path,
         f"""<!doctype html><html lang="en"><meta charset="utf-8">

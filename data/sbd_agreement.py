@@ -1,4 +1,4 @@
-"""SBD's labels against VOC's, on the images that have both."""
+"""How far SBD's labels agree with VOC's, on the images that have both."""
 
 import pathlib
 from typing import Any
@@ -10,22 +10,23 @@ from data.features import check_ids
 from data.terminal import track
 from data.voc2012 import Labels, find_sbd, find_voc, png_labels
 
-LEAST_AGREEMENT = 0.9  # Of SBD's labels and VOC's; ours.
-WORST = 12  # Cases of a kind that are pictured; audit.json has all of them.
+MIN_AGREEMENT = 0.9  # Share of pixels; below it, an audit reports a problem. Ours.
+MAX_LEAST_LISTED = 12  # Images that agree least, in audit.json and audit.html.
 
 
-def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
-    """Originals -> how far SBD's labels agree with VOC's, on images that both have.
+def compare_sbd_to_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
+    """Originals -> {images, pixels_that_agree, iou, least}, over the images that have both labels.
 
-    Pixels that either one ignores do not count.
+    Pixels that either label ignores do not count. least: (id, share of pixels that agree) of the
+    images that agree least.
     """
-    own, sbd = labels_of_both(manual_dir)
+    own, sbd = find_both_labels(manual_dir)
     both = sorted(own.ids & sbd.ids)
     num_classes = len(VOC_CLASS_NAMES)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     agreement = {}
     for name in track(both, "SBD against VOC", len(both)):
-        ours, theirs = read_both(name, own, sbd)
+        ours, theirs = read_both_labels(name, own, sbd)
         valid = (ours != IGNORE_LABEL) & (theirs != IGNORE_LABEL)
         pairs = ours[valid].astype(int) * num_classes + theirs[valid]
         confusion += np.bincount(pairs, minlength=num_classes**2).reshape(confusion.shape)
@@ -35,29 +36,29 @@ def sbd_against_voc(manual_dir: pathlib.Path) -> dict[str, Any]:
     return {
         "images": len(both),
         "pixels_that_agree": float(np.trace(confusion) / confusion.sum()),
-        "iou": [float(value) if there else None for value, there in zip(iou, union, strict=True)],
-        "least": sorted(agreement.items(), key=lambda item: item[1])[:WORST],
+        "iou": [float(value) if size else None for value, size in zip(iou, union, strict=True)],
+        "least": sorted(agreement.items(), key=lambda item: item[1])[:MAX_LEAST_LISTED],
     }
 
 
-def labels_of_both(manual_dir: pathlib.Path) -> tuple[Labels, Labels]:
-    """Originals -> VOC's labels and SBD's. FileNotFoundError where no image has both."""
+def find_both_labels(manual_dir: pathlib.Path) -> tuple[Labels, Labels]:
+    """Originals -> VOC's labels and SBD's. Raises FileNotFoundError if no image has both."""
     voc = find_voc([manual_dir])
     own, found = png_labels(voc / "SegmentationClass"), find_sbd([manual_dir, voc])
     if not found or not own.ids & found[0].ids:
-        raise FileNotFoundError(f"{manual_dir} has no image that both VOC and SBD label.")
+        raise FileNotFoundError(f"{manual_dir} has no image with labels of both VOC and SBD.")
     return own, found[0]
 
 
-def read_both(name: str, own: Labels, sbd: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """An image's id -> VOC's label of it and SBD's. ValueError where they do not fit together."""
+def read_both_labels(name: str, own: Labels, sbd: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """An image's id -> its labels by VOC and SBD, [H, W] each. ValueError if the sizes differ."""
     labels = [
         check_ids(source.read(source.file(name)), len(VOC_CLASS_NAMES), source.file(name))
         for source in (own, sbd)
     ]
     if labels[0].shape != labels[1].shape:
         raise ValueError(
-            f"{sbd.file(name)} and {own.file(name)} have other sizes: {labels[1].shape}, "
-            f"{labels[0].shape}. Fetch the wrong one again."
+            f"{sbd.file(name)} and {own.file(name)} differ in size: {labels[1].shape} and "
+            f"{labels[0].shape}. Download the wrong one again."
         )
     return labels[0], labels[1]

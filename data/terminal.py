@@ -1,4 +1,4 @@
-"""Text for a terminal: progress with the time left, aligned tables, tables in Markdown."""
+"""The command line: parsers, errors and progress; numbers and tables as text."""
 
 import argparse
 import contextlib
@@ -13,27 +13,28 @@ from typing import TypeVar
 import tensorflow as tf
 
 T = TypeVar("T")
-SECONDS_BETWEEN_LINES = 10  # Where there is no terminal to overwrite a line in.
+SECONDS_BETWEEN_UPDATES = 0.5  # In a terminal, where the line is overwritten.
+SECONDS_BETWEEN_LINES = 10  # Elsewhere.
 
 
 class Progress:
-    """One line that says how far a loop is and how long it will take.
+    """A line with a loop's progress and the time left.
 
-    In a terminal the line is overwritten twice a second; elsewhere a new one is printed every ten
-    seconds, and one at the end.
+    In a terminal, the line is overwritten; elsewhere a new line is printed every ten seconds and at
+    the end.
     """
 
     def __init__(self, what: str, total: int):
         self._what, self._total, self._first = what, total, 0
         self._start = self._shown_at = None
         self._terminal = sys.stdout.isatty()
-        self._interval = 0.5 if self._terminal else SECONDS_BETWEEN_LINES
+        self._interval = SECONDS_BETWEEN_UPDATES if self._terminal else SECONDS_BETWEEN_LINES
 
     def due(self, done: int) -> bool:
-        """Whether a line is to be shown: an interval has passed, or all is done.
+        """Whether to show a line: an interval has passed, or all items are done.
 
-        The clock starts at the first call, so that what the first item alone takes, such as
-        compiling, does not count.
+        The clock starts at the first call, so the first item, which may include compiling, does
+        not count.
         """
         if self._start is None:
             self._first, self._start = done, time.monotonic()
@@ -45,7 +46,7 @@ class Progress:
         return (done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def show(self, done: int, details: str = "") -> None:
-        """Prints the line; details are what else is known at this point."""
+        """Prints the line; details are more text for it, such as a loss."""
         if done < self._total:
             left = f"{duration((self._total - done) / self.rate(done))} left"
         else:
@@ -59,7 +60,7 @@ class Progress:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yields the items, and shows how many of the total have come."""
+    """Yields the items, and shows the progress."""
     progress = Progress(what, total)
     for done, item in enumerate(items, start=1):
         yield item
@@ -75,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells -> lines with the columns aligned: the first to the left, others right."""
+    """Rows of cells -> lines with aligned columns: the first to the left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -87,7 +88,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the head first -> a table in Markdown."""
+    """Rows of cells, the header first -> a table in Markdown."""
     head, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
@@ -98,12 +99,12 @@ def first_line(error: BaseException) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction -> `72.24`, its percent; `-` for None and NaN."""
+    """A fraction -> `72.24`, in percent; `-` for None and NaN."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
 def signed_percent(value: float | None) -> str:
-    """A difference of fractions -> `+0.31`, its percent with the sign; `-` for None and NaN."""
+    """A difference of fractions -> `+0.31`, in percent with its sign; `-` for None and NaN."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:+.2f}"
 
 
@@ -115,7 +116,7 @@ def interval_text(interval: Sequence[float] | None, *, signed: bool = False) -> 
 
 
 def make_parser(module: str, description: str) -> argparse.ArgumentParser:
-    """A module and its docstring -> the parser of `python -m MODULE`, whose --help shows it."""
+    """A module and its docstring -> a parser for `python -m MODULE`; --help shows the docstring."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
@@ -125,9 +126,9 @@ def make_parser(module: str, description: str) -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def errors_in_a_line() -> Iterator[None]:
-    """An error that the user can fix -> one line on stderr and exit code 1, not a traceback.
+    """Turns errors that a user can fix into one line on stderr and exit code 1.
 
-    Ctrl-C exits with 130. The traceback goes to absl's log, at the level of --verbosity=1.
+    Ctrl-C exits with code 130. The traceback goes to absl's log, which shows it at --verbosity=1.
     """
     try:
         yield

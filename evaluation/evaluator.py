@@ -12,7 +12,7 @@ import tensorflow as tf
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_bytes, write_json
-from data.pictures import mask_png, whole_palette
+from data.pictures import full_palette, mask_png
 from data.pipeline import check_split, eval_examples
 from data.terminal import track
 from evaluation.counts import Counts, evaluate
@@ -65,7 +65,7 @@ class Evaluator:
                 f"model.num_classes is {num_classes}, but {dataset} has {len(self.class_names)} "
                 "classes."
             )
-        self.palette = whole_palette(self.builder.info.metadata["palette"])
+        self.palette = full_palette(self.builder.info.metadata["palette"])
         self.num_images = check_split(self.builder, split).num_examples
         official = getattr(self.builder, "SPLIT_SIZES", {})
         self.official_images = official.get(split, self.num_images)

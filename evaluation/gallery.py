@@ -9,13 +9,13 @@ import matplotlib.figure
 import numpy as np
 
 from data.classes import IGNORE_LABEL
-from data.pictures import figure_png, inline, inline_ids, inline_png, whole_palette, write_page
+from data.pictures import embed_image, embed_label, embed_png, figure_png, full_palette, write_page
 from evaluation.counts import Counts
 from evaluation.metrics import iou_per_class, mean_iou
 from evaluation.scores import images_said
 
 SHOWN = 6  # Images of each kind.
-ERROR_COLOURS = whole_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
+ERROR_COLOURS = full_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
 
 # Shows the figures of a class, or all of them, and hides headings that have none.
 FILTER = """
@@ -77,8 +77,8 @@ def write_gallery(
         f"<p>Step {result['step']}, {images_said(result)}. {made_by}. Protocol: "
         f"{html.escape(protocol)}.</p>"
         + _scores(result, palette)
-        + inline_png(_confusion_plot(confusion, names), "row-normalised confusion")
-        + inline_png(_trimap_plot(result), "mIoU near boundaries")
+        + embed_png(_confusion_plot(confusion, names), "row-normalised confusion")
+        + embed_png(_trimap_plot(result), "mIoU near boundaries")
         + "<h2>Images</h2><p>Photo, label, prediction, errors in red. Show only those with "
         f'<select id="class"><option value="">any class</option>{options}</select></p>'
         + sections
@@ -95,10 +95,10 @@ def _figure(example, prediction, names, palette, counts):
     errors = np.where(label == IGNORE_LABEL, IGNORE_LABEL, label != prediction)
     seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     pictures = [
-        inline(example["image"]),
-        inline_ids(label, palette),
-        inline_ids(prediction, palette, "prediction"),
-        inline_ids(errors, ERROR_COLOURS, "errors"),
+        embed_image(example["image"]),
+        embed_label(label, palette),
+        embed_label(prediction, palette, "prediction"),
+        embed_label(errors, ERROR_COLOURS, "errors"),
     ]
     classes = html.escape("|".join(names[k] for k in seen))
     caption = f"{name}: {100 * mean_iou(confusion):.1f} %"

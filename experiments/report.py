@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.files import between_markers, write_json, write_text
-from data.pictures import inline_png, write_page
+from data.pictures import embed_png, write_page
 from data.terminal import markdown_table
 from experiments import base, tables
 from experiments.collect import collect
@@ -160,7 +160,7 @@ def write_report_page(file: pathlib.Path, results: Sequence[Mapping[str, Any]]) 
         sections.append(
             f"<h2>Table {result['table'].removeprefix('table')}, scale {scale}</h2>"
             f"<table><tr>{head}</tr>{body}</table><ul>{claims}</ul>"
-            + inline_png(plot(result), f"{result['table']} at scale {scale}")
+            + embed_png(plot(result), f"{result['table']} at scale {scale}")
             + others
             + f"<p><small>{html.escape(protocol)}</small></p>"
         )

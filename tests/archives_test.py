@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data import archives
-from data.archives import Archive, check, fetch, unpack
+from data.archives import Archive, check_archive, fetch, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -85,7 +85,7 @@ def test_an_error_page_does_not_take_the_place_of_what_came(host, tmp_path):
 def test_each_host_that_failed_is_named_and_what_came_is_kept(host, tmp_path):
     closed = "http://localhost:9"
     urls = archive(host, "missing", "cut").urls
-    with pytest.raises(OSError, match="No host gave a.tar") as error:
+    with pytest.raises(OSError, match="No host provided a.tar") as error:
         fetch(archive(host)._replace(urls=(f"{closed}/a.tar", *urls)), tmp_path)
     said = str(error.value)
     assert "localhost:9: " in said and "404" in said and "has 100000 bytes" in said
@@ -106,10 +106,10 @@ def test_a_wrong_size_or_checksum_is_told(host, tmp_path):
     file = tmp_path / "mine.tar"
     file.write_bytes(CONTENT[:-1])
     with pytest.raises(ValueError, match="mine.tar has 299999 bytes"):
-        check(archive(host), file)
+        check_archive(archive(host), file)
     file.write_bytes(CONTENT[::-1])
     with pytest.raises(ValueError, match="mine.tar has the sha256"):
-        check(archive(host), file)
+        check_archive(archive(host), file)
 
 
 def write_tar(file, **members):
@@ -133,7 +133,7 @@ def test_a_cut_archive_is_named_and_leaves_nothing(name, tmp_path):
     write_tar(tmp_path / name, folder__file=CONTENT, folder__other=CONTENT)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=f"{name} is damaged or cut short.*fetch it again"):
+    with pytest.raises(ValueError, match=f"{name} is damaged or truncated.*download it again"):
         unpack(tmp_path / name, tmp_path / "to")
     assert not list((tmp_path / "to").iterdir())
 

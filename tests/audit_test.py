@@ -9,12 +9,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from data.audit import audit, compared, near_duplicates
+from data.audit import audit, find_near_duplicates, split_pairs
 from data.build import audit_hash, build
 from data.classes import VOC_CLASS_NAMES, ids_sha256, voc_palette
-from data.features import read_label, segmentation_info
-from data.sbd_agreement import sbd_against_voc
-from tests.conftest import ROOT, save_label
+from data.features import segmentation_info
+from tests.conftest import ROOT
 
 
 def photo(seed):
@@ -76,41 +75,24 @@ def test_pixels_and_images_of_each_class_are_counted(result):
 
 
 def test_only_what_is_trained_on_is_held_against_what_is_scored():
-    assert compared(["train", "val", "trainval", "test"]) == [
+    assert split_pairs(["train", "val", "trainval", "test"]) == [
         ("train", "val"),
         ("train", "test"),
         ("val", "test"),
         ("trainval", "test"),
     ]
-    assert compared(["train_fine", "val_fine", "train_coarse"]) == [
+    assert split_pairs(["train_fine", "val_fine", "train_coarse"]) == [
         ("train_fine", "val_fine"),
         ("val_fine", "train_coarse"),
     ]
-    assert compared(["training", "holdout"]) == [("training", "holdout")]
+    assert split_pairs(["training", "holdout"]) == [("training", "holdout")]
 
 
 def test_hashes_near_each_other_are_found_whatever_the_order():
     bits = np.random.default_rng(0).integers(0, 2, (300, 64)).astype(bool)
     train = {f"t{i}": row for i, row in enumerate(bits)}
     scored = {"v": bits[250] ^ (np.arange(64) < 3), "w": ~bits[0]}
-    assert near_duplicates(train, scored) == [("t250", "v", 3)]
-
-
-def test_sbd_is_held_against_voc(vocdevkit):
-    voc = vocdevkit / "VOC2012"
-    label_file = voc / "SegmentationClassAug" / "2007_000001.png"
-    label = read_label(label_file)
-    label[5:10] = (label[5:10] + 1) % 21
-    save_label(label_file, label)
-    against = sbd_against_voc(vocdevkit)
-    assert against["images"] == 4
-    rows = 1 - 5 / (label.shape[0] - 3)  # The first three are VOC's 255.
-    assert against["least"][0] == ("2007_000001", pytest.approx(rows))
-    assert [share for _, share in against["least"][1:]] == [1, 1, 1]
-    assert rows < against["pixels_that_agree"] < 1
-    save_label(label_file, label[:-1])
-    with pytest.raises(ValueError, match="2007_000001.png and .* have other sizes"):
-        sbd_against_voc(vocdevkit)
+    assert find_near_duplicates(train, scored) == [("t250", "v", 3)]
 
 
 def run_audit(*arguments):

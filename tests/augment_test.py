@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.augment import SCALES, STEPS, crop_image, crop_label, draw_window
+from data.augment import SCALE_DENOMINATOR, SCALE_NUMERATORS, crop_image, crop_label, draw_window
 
 MEAN = (123.15, 115.90, 103.06)
 CROP = 33
@@ -23,15 +23,19 @@ def pair(height, width):
 
 
 def cropped(image, label, window):
-    part = tf.slice(image, [*tf.unstack(window.first), 0], [*tf.unstack(window.size), 3])
+    part = tf.slice(
+        image, [*tf.unstack(window.source_corner), 0], [*tf.unstack(window.source_size), 3]
+    )
     return crop_image(part, window, CROP, MEAN), crop_label(label, window, CROP)
 
 
 def plainly_cropped(image, label, window):
     """The same, step by step, on all of the image: scale, pad, crop, flip; not yet rounded."""
-    height, width = ((side - 1) // STEPS * STEPS + 1 for side in label.shape)
+    height, width = (
+        (side - 1) // SCALE_DENOMINATOR * SCALE_DENOMINATOR + 1 for side in label.shape
+    )
     image, label = image[:height, :width].astype(np.float32), label[:height, :width]
-    size = [(side - 1) * int(window.scale) // STEPS + 1 for side in (height, width)]
+    size = [(side - 1) * int(window.scale) // SCALE_DENOMINATOR + 1 for side in (height, width)]
     image = tf.compat.v1.image.resize(image, size, "bilinear", align_corners=True).numpy()
     label = tf.compat.v1.image.resize(label[..., None], size, "nearest", align_corners=True)
     label = label.numpy()[..., 0]
@@ -48,7 +52,7 @@ def plainly_cropped(image, label, window):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_crops_equal_those_of_the_plain_way(size):
-    """To half a grey level, which rounding takes, and float32's error; labels exactly."""
+    """To half a gray level, which rounding takes, and float32's error; labels exactly."""
     image, label = pair(*size)
     for number in range(30):
         window = draw_window(tf.constant(size), seed(number), CROP)
@@ -61,20 +65,22 @@ def test_crops_equal_those_of_the_plain_way(size):
 def test_no_more_of_the_original_is_taken_than_the_crop_shows():
     for number in range(50):
         window = draw_window(tf.constant((90, 120)), seed(number), CROP)
-        needed = window.shown.numpy() * STEPS / window.scale.numpy()
-        assert (window.size.numpy() <= needed + 2 * STEPS).all()
-        assert ((window.first + window.size).numpy() <= (90, 120)).all()
+        needed = window.visible_size.numpy() * SCALE_DENOMINATOR / window.scale.numpy()
+        assert (window.source_size.numpy() <= needed + 2 * SCALE_DENOMINATOR).all()
+        assert ((window.source_corner + window.source_size).numpy() <= (90, 120)).all()
 
 
 def test_every_scale_is_drawn_and_flips_are_fair():
     windows = [draw_window(tf.constant((90, 90)), seed(number), CROP) for number in range(200)]
-    assert {int(window.scale) for window in windows} == set(SCALES)
+    assert {int(window.scale) for window in windows} == set(SCALE_NUMERATORS)
     assert 70 < sum(bool(window.flip) for window in windows) < 130
 
 
 def test_crops_reach_every_place_alike():
     windows = [draw_window(tf.constant((41, 41)), seed(number), 39) for number in range(400)]
-    corners = [tuple(window.corner.numpy()) for window in windows if window.scale == STEPS]
+    corners = [
+        tuple(window.corner.numpy()) for window in windows if window.scale == SCALE_DENOMINATOR
+    ]
     counts = {corner: corners.count(corner) for corner in set(corners)}
     assert set(counts) == {(row, column) for row in range(3) for column in range(3)}
     assert max(counts.values()) < 5 * min(counts.values())
@@ -84,7 +90,7 @@ def test_padding_is_the_mean_pixel_and_255():
     image, label = pair(5, 40)
     window = draw_window(tf.constant((5, 40)), seed(0), CROP)._replace(flip=tf.constant(False))
     new_image, new_label = cropped(image, label, window)
-    rows = int(window.shown[0])
+    rows = int(window.visible_size[0])
     assert rows < CROP
     assert (new_label[rows:].numpy() == 255).all() and (new_label[:rows].numpy() != 255).any()
     padding = np.broadcast_to(np.uint8((123, 116, 103)), (CROP - rows, CROP, 3))

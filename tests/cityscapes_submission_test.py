@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.cityscapes import train_ids
+from data.cityscapes import to_train_ids
 from evaluation import cityscapes_submission
 from evaluation.submission import write_submission
 
@@ -27,7 +27,7 @@ def test_it_holds_the_label_ids_of_the_classes(tmp_path):
         for name, ids in predictions().items():
             label_ids = np.array(Image.open(io.BytesIO(archive.read(f"{name}.png"))))
             assert label_ids.min() >= 7  # Below that nothing is scored.
-            np.testing.assert_array_equal(train_ids(label_ids, name), ids)
+            np.testing.assert_array_equal(to_train_ids(label_ids, name), ids)
 
 
 WRONG = {

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data.build import build
-from data.cityscapes import train_ids
+from data.cityscapes import to_train_ids
 from data.pipeline import eval_examples
 
 
@@ -44,13 +44,13 @@ def test_splits_photos_and_ids(cityscapes, tmp_path):
     photo = cityscapes / "leftImg8bit" / "val" / "munster" / f"{name}_leftImg8bit.png"
     np.testing.assert_array_equal(example["image"], np.array(Image.open(photo)))
     label = cityscapes / "gtFine" / "val" / "munster" / f"{name}_gtFine_labelIds.png"
-    expected = train_ids(np.array(Image.open(label)), label)
+    expected = to_train_ids(np.array(Image.open(label)), label)
     np.testing.assert_array_equal(example["label"], expected)
 
 
 def test_ids_are_those_of_the_official_scripts():
     """road is 7 -> 0, bicycle 33 -> 18; ground, trailers and the like are ignored."""
-    ids = train_ids(np.arange(34, dtype=np.uint8)[None], None)[0]
+    ids = to_train_ids(np.arange(34, dtype=np.uint8)[None], None)[0]
     assert {i: int(ids[i]) for i in (7, 8, 11, 24, 26, 28, 31, 33)} == {
         7: 0,
         8: 1,
@@ -77,5 +77,5 @@ def test_what_is_wrong_is_named(cityscapes, tmp_path):
 
 def test_another_folder_is_no_cityscapes(tmp_path):
     (tmp_path / "something").touch()
-    with pytest.raises(FileNotFoundError, match="is no Cityscapes"):
+    with pytest.raises(FileNotFoundError, match="is not Cityscapes"):
         build("cityscapes", str(tmp_path / "shards"), str(tmp_path))

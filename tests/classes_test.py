@@ -6,12 +6,12 @@ from data.classes import VOC_CLASS_NAMES, voc_palette
 from data.shapes import CLASS_NAMES
 
 
-def test_palette_has_the_colours_of_the_development_kit():
+def test_palette_has_the_colors_of_the_development_kit():
     palette = voc_palette()
     known = {0: (0, 0, 0), 1: (128, 0, 0), 15: (192, 128, 128), 20: (0, 64, 128)}
-    for class_id, colour in {**known, 255: (224, 224, 192)}.items():
-        assert tuple(palette[class_id]) == colour
-    assert len({tuple(colour) for colour in palette}) == 256
+    for class_id, color in {**known, 255: (224, 224, 192)}.items():
+        assert tuple(palette[class_id]) == color
+    assert len({tuple(color) for color in palette}) == 256
 
 
 @pytest.mark.parametrize("names", [VOC_CLASS_NAMES, CLASS_NAMES])

@@ -90,7 +90,7 @@ def test_regions_overlaps_and_other_classes(coco, tmp_path):
 @pytest.mark.parametrize("rule, kept", [("per_region", {"000"}), ("summed", {"000", "001"})])
 def test_each_rule_keeps_its_images_and_both_counts_are_told(coco, tmp_path, capsys, rule, kept):
     assert set(labels_of(coco, tmp_path / "shards", rule)) == kept
-    assert "of 4 images keep per_region 1, summed 2" in capsys.readouterr().out
+    assert "of 4 images, selected per_region 1, summed 2" in capsys.readouterr().out
 
 
 def test_polygons_and_both_run_lengths_draw_the_same():
@@ -110,8 +110,8 @@ def test_polygons_and_both_run_lengths_draw_the_same():
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda c: c.pop("categories"), "is no instances JSON"),
-        (lambda c: c["categories"].pop(), "is no instances JSON of COCO: KeyError.'tv'"),
+        (lambda c: c.pop("categories"), "is not an instances JSON"),
+        (lambda c: c["categories"].pop(), "is not an instances JSON of COCO: KeyError.'tv'"),
         (lambda c: c["annotations"][0].update(segmentation=[[1]]), "region 7 of image 0 cannot be"),
         (
             lambda c: c["annotations"][0].update(segmentation={"size": [5, 5], "counts": [25]}),
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_named(coco, tmp_path, change, said):
 def test_a_cut_json_is_named(coco, tmp_path):
     file = coco / "annotations" / "instances_val2017.json"
     file.write_text(file.read_text()[:500])
-    with pytest.raises(ValueError, match="instances_val2017.json is no instances JSON"):
+    with pytest.raises(ValueError, match="instances_val2017.json is not an instances JSON"):
         build("coco_voc21", str(tmp_path / "shards"), str(coco))
 
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from data.pictures import whole_palette
+from data.pictures import full_palette
 from evaluation.boundary import TRIMAP_WIDTHS
 from evaluation.counts import Counts
 from evaluation.gallery import SHOWN, chosen, write_gallery
@@ -61,7 +61,7 @@ def test_the_page_needs_no_other_file(tmp_path):
         ({"id": name.encode(), "image": photo, "label": label}, label.astype(np.uint8))
         for name in images
     ]
-    palette = whole_palette([[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    palette = full_palette([[0, 0, 0], [9, 0, 0], [0, 9, 0]])
     write_gallery(tmp_path / "eval.html", result, counts, shown, palette)
     page = (tmp_path / "eval.html").read_text()
     assert "runs/&lt;x&gt;: mIoU" in page and "output_stride 16" in page

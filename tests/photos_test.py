@@ -4,36 +4,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.photos import ROW, find_photos, overlay, read_photo
+from data.photos import LEGEND_LINE_HEIGHT, draw_overlay, find_photos, read_photo
 
-COLOURS = np.array(
+COLORS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
 )
-COLOURS = COLOURS.astype(np.uint8)
+COLORS = COLORS.astype(np.uint8)
 
 
 def test_png_and_webp_are_read_as_they_are(tmp_path):
     for suffix, how in ((".png", {}), (".webp", {"lossless": True})):
-        Image.fromarray(COLOURS).save(tmp_path / f"a{suffix}", **how)
-        np.testing.assert_array_equal(read_photo(tmp_path / f"a{suffix}"), COLOURS)
+        Image.fromarray(COLORS).save(tmp_path / f"a{suffix}", **how)
+        np.testing.assert_array_equal(read_photo(tmp_path / f"a{suffix}"), COLORS)
 
 
 def test_a_photo_is_turned_as_its_tag_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # To be turned by a quarter to the right.
-    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), np.rot90(COLOURS, -1))
+    Image.fromarray(COLORS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), np.rot90(COLORS, -1))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
-    grey = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
+    gray = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
     suffix = "jpg" if mode == "CMYK" else "png"
-    grey.convert(mode).save(tmp_path / f"a.{suffix}")
+    gray.convert(mode).save(tmp_path / f"a.{suffix}")
     photo = read_photo(tmp_path / f"a.{suffix}")
     assert photo.shape == (2, 2, 3) and photo.dtype == np.uint8
     if mode != "CMYK":  # JPEG blurs it.
-        np.testing.assert_array_equal(photo[..., 0], np.asarray(grey))
+        np.testing.assert_array_equal(photo[..., 0], np.asarray(gray))
 
 
 def test_16_bits_are_scaled_not_cut_off(tmp_path):
@@ -41,7 +41,7 @@ def test_16_bits_are_scaled_not_cut_off(tmp_path):
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [0, 128, 255])
 
 
-def test_the_grey_value_that_a_16_bit_png_calls_transparent_is_white(tmp_path):
+def test_the_gray_value_that_a_16_bit_png_calls_transparent_is_white(tmp_path):
     values = np.array([[0, 500, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png", transparency=500)
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png")[0, :, 0], [0, 255, 255])
@@ -60,8 +60,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
     # A tag of numbers that holds text, beside one that turns the photo.
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x1a\0\x02\0\0\0\x05\0\0\0&\x01\x12\0\x03\0\0\0\x01"
     exif += b"\0\x06\0\0\0\0\0\0make\0"
-    Image.fromarray(COLOURS).save(tmp_path / "exif.jpg", exif=exif)
-    Image.fromarray(COLOURS).save(tmp_path / "other.tiff")
+    Image.fromarray(COLORS).save(tmp_path / "exif.jpg", exif=exif)
+    Image.fromarray(COLORS).save(tmp_path / "other.tiff")
     for name in ("cut.png", "text.jpg", "exif.jpg", "other.tiff"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             read_photo(tmp_path / name)
@@ -87,7 +87,7 @@ def test_files_folders_and_globs_name_each_photo_once(tmp_path):
     found = find_photos([str(tmp_path / "**")])
     assert [path.name for path in found] == ["a.png", "b.JPG", "d.png", "c.webp", "link.jpg"]
     assert [path.name for path in find_photos([str(tmp_path / "below")])] == ["d.png"]
-    with pytest.raises(FileNotFoundError, match="nowhere names no photo"):
+    with pytest.raises(FileNotFoundError, match="nowhere matches no photo"):
         find_photos([str(tmp_path / "nowhere")])
 
 
@@ -97,21 +97,21 @@ def test_an_overlay_leaves_the_background_and_names_the_classes_below():
     class_ids[10:20] = 1
     palette = np.zeros((256, 3), np.uint8)
     palette[1], palette[2] = (100, 0, 0), (0, 0, 100)
-    picture = np.asarray(overlay(photo, class_ids, palette, ["background", "cat", "dog"]))
-    assert picture.shape == (50 + ROW, 60, 3)
+    picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"]))
+    assert picture.shape == (50 + LEGEND_LINE_HEIGHT, 60, 3)
     np.testing.assert_array_equal(picture[0, 0], [200, 200, 200])
     np.testing.assert_array_equal(picture[15, 0], [150, 100, 100])
     assert (picture[50:] == [100, 0, 0]).all(-1).any()
     assert not (picture[50:] == [0, 0, 100]).all(-1).any()
     class_ids[30:] = 2  # Now there are two lines, since one is too narrow for both.
-    two = overlay(photo, class_ids, palette, ["background", "cat", "dog"])
-    assert two.height == 50 + 2 * ROW
+    two = draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"])
+    assert two.height == 50 + 2 * LEGEND_LINE_HEIGHT
 
 
 def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
     palette, names = np.zeros((256, 3), np.uint8), ["background", "cat"]
     for size, shown in (((1, 1), (1, None)), ((2, 70_000), (1, 14_000))):
         photo, class_ids = np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8)
-        picture = overlay(photo, class_ids, palette, names)
-        assert picture.height == shown[0] + ROW
+        picture = draw_overlay(photo, class_ids, palette, names)
+        assert picture.height == shown[0] + LEGEND_LINE_HEIGHT
         assert picture.width == shown[1] or 40 < picture.width < 80

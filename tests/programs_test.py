@@ -211,7 +211,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
     [
         (["photo.jpg"], "Name a --run or a --saved_model"),
         (["--run=RUN"], "Name photos"),
-        (["--run=RUN", "nowhere.jpg"], "nowhere.jpg names no photo"),
+        (["--run=RUN", "nowhere.jpg"], "nowhere.jpg matches no photo"),
         (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
         (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),

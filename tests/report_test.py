@@ -276,7 +276,7 @@ def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     once = between_markers(readme, part, report.MARKERS)
     assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")
     assert between_markers(once, part, report.MARKERS) == once
-    with pytest.raises(ValueError, match="must hold each of these lines once"):
+    with pytest.raises(ValueError, match="must have each of these lines exactly once"):
         between_markers("# Title\n", part, report.MARKERS)
 
 

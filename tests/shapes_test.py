@@ -38,13 +38,13 @@ def test_every_class_occurs_and_most_of_an_image_is_background():
 
 def test_objects_are_of_an_8_fold_range_of_size(monkeypatch):
     radii = []
-    place = shapes._place
+    place = shapes._paint_object
 
     def record(rng, image, label, radius, *scene):
         radii.append(radius)
         place(rng, image, label, radius, *scene)
 
-    monkeypatch.setattr(shapes, "_place", record)
+    monkeypatch.setattr(shapes, "_paint_object", record)
     many(100)
     assert 8 <= min(radii) < 9 and 60 < max(radii) <= 64
 
@@ -64,15 +64,15 @@ def test_a_border_of_255_separates_every_object_from_the_background():
 
 @pytest.mark.parametrize("name", ["wheel", "spider", "comb"])
 def test_thin_things_are_partly_lost_at_a_coarse_output_stride(name):
-    """Of a large one, a good part is THIN pixels across and falls between features; of a disc none.
+    """Much of a large one is THIN_WIDTH pixels wide and falls between features; nothing of a disc.
 
-    Lost is what an opening takes: what no square of more than THIN pixels inside it covers.
+    Lost is what an opening removes: pixels that no inner square wider than THIN_WIDTH covers.
     """
 
     def thin_share(form, radius=50):
         y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
         inside = Image.fromarray(form(x, y, 1 / radius)).convert("L")
-        size = 2 * (shapes.THIN // 2 + 1) + 1
+        size = 2 * (shapes.THIN_WIDTH // 2 + 1) + 1
         opened = inside.filter(ImageFilter.MinFilter(size)).filter(ImageFilter.MaxFilter(size))
         return 1 - np.sum(np.asarray(opened) > 0) / np.sum(np.asarray(inside) > 0)
 

@@ -16,8 +16,7 @@ from deployment.exporter import Exporter
 from evaluation.evaluator import Evaluator
 from experiments import base
 from model.deeplabv3 import deeplabv3
-from tests.folder_test import make as make_folder
-from tests.folder_test import save_colours
+from tests.folder_test import make_pets, save_colors
 from training import recorder
 from training.checkpoints import load_weights, read_weights
 
@@ -248,7 +247,7 @@ def test_weights_that_are_no_numbers_are_not_saved(shapes_dir, tmp_path, learnin
 
 def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
     """Its class file alone says what its classes are, everywhere."""
-    make_folder(tmp_path / "pets", save_colours)
+    make_pets(tmp_path / "pets", save_colors)
     for _ in range(2):  # The first time, classes are proposed.
         with contextlib.suppress(ClassesProposed):
             build("folder/pets", str(tmp_path), str(tmp_path / "pets"))

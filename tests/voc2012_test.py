@@ -13,11 +13,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data import voc2012
-from data.build import build, open_dataset, split_sizes
+from data.build import build, describe_splits, open_dataset
 from data.classes import VOC_CLASS_NAMES, VOC_SPLIT_SIZES
 from data.features import read_ids, read_label
 from data.pipeline import eval_examples
-from data.voc2012 import Voc2012, read_mat, trainaug
+from data.voc2012 import Voc2012, combine_trainaug, read_mat
 from tests.conftest import ROOT, save_label
 
 
@@ -80,9 +80,9 @@ def test_splits_images_and_labels_are_those_of_the_folder(vocdevkit, voc, tmp_pa
 
 
 def test_what_is_partial_is_told(vocdevkit, tmp_path):
-    said = split_sizes(build_voc(vocdevkit, tmp_path / "shards"))
-    assert "val: 2 images, partial: the official one has 1449" in said
-    assert "trainaug: 4 images, partial: the official one has 10582" in said
+    said = describe_splits(build_voc(vocdevkit, tmp_path / "shards"))
+    assert "val: 2 images, partial: the official split has 1449" in said
+    assert "trainaug: 4 images, partial: the official split has 10582" in said
 
 
 def test_jpegs_are_kept_byte_by_byte(vocdevkit, voc, tmp_path):
@@ -118,7 +118,7 @@ def test_the_official_lists_agree_with_the_algebra():
     train, val, listed = (
         read_ids(lists / f"{split}.txt") for split in ("train", "val", "train_aug")
     )
-    assert trainaug(train, val, [*listed, *val[:500]]) == sorted(listed)
+    assert combine_trainaug(train, val, [*listed, *val[:500]]) == sorted(listed)
     assert (len(train), len(val), len(listed)) == tuple(
         VOC_SPLIT_SIZES[split] for split in ("train", "val", "trainaug")
     )
@@ -158,7 +158,7 @@ def test_without_the_test_archive_the_others_are_built(
 ):
     def fetched(archive, folder):
         if archive.name == "VOC2012test.tar":
-            raise OSError("No host gave VOC2012test.tar")
+            raise OSError("No host provided VOC2012test.tar")
         return tmp_path / archive.name
 
     monkeypatch.setattr(voc2012, "fetch", fetched)
@@ -166,7 +166,7 @@ def test_without_the_test_archive_the_others_are_built(
     builder = build_voc(None, tmp_path / "shards")
     assert set(builder.info.splits) == {"train", "val", "trainval", "trainaug"}
     said = capsys.readouterr().out
-    assert "No test split: No host gave" in said and "test: left out" in said
+    assert "No test split: No host provided" in said and "test: left out" in said
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_sbd_is_found_wherever_people_put_it(sbd, tmp_path, place):
 def test_a_folder_that_is_not_there_fetches_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "typo"):
-        with pytest.raises(FileNotFoundError, match=f"{folder} is empty, or no folder"):
+        with pytest.raises(FileNotFoundError, match=f"{folder} is empty or not a folder"):
             build_voc(tmp_path / folder, tmp_path / "shards")
 
 
@@ -205,9 +205,9 @@ def test_an_archive_that_is_not_the_original_is_named(vocdevkit, tmp_path):
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (lambda file: file.write_bytes(file.read_bytes()[:60]), "no label of SBD"),
-        (lambda file: scipy.io.savemat(file, {"GTinst": 1}), "no label of SBD"),
-        (lambda file: file.write_text("<html>"), "no label of SBD"),
+        (lambda file: file.write_bytes(file.read_bytes()[:60]), "not a label of SBD"),
+        (lambda file: scipy.io.savemat(file, {"GTinst": 1}), "not a label of SBD"),
+        (lambda file: file.write_text("<html>"), "not a label of SBD"),
         (lambda file: file.unlink(), "is missing"),
     ],
 )
@@ -309,7 +309,7 @@ def test_a_wrong_file_is_named_and_no_shards_are_left(
         open_dataset("voc2012", str(tmp_path / "shards"))
 
 
-def test_grey_photos_have_three_channels(vocdevkit, voc, tmp_path):
+def test_gray_photos_have_three_channels(vocdevkit, voc, tmp_path):
     photo = voc / "JPEGImages" / "2007_000002.jpg"
     mode("L")(photo)
     examples = eval_examples(build_voc(vocdevkit, tmp_path / "shards"), "val").as_numpy_iterator()
@@ -339,25 +339,27 @@ def test_a_full_disk_leaves_nothing_that_passes_for_whole(vocdevkit, tmp_path):
 
 def test_another_folder_is_no_vocdevkit(tmp_path):
     (tmp_path / "something").touch()
-    with pytest.raises(FileNotFoundError, match="is no VOCdevkit"):
+    with pytest.raises(FileNotFoundError, match="is not a VOCdevkit"):
         build_voc(tmp_path, tmp_path / "shards")
 
 
-def test_a_palette_png_is_read_as_indices_not_colours(voc):
+def test_a_palette_png_is_read_as_indices_not_colors(voc):
     label = read_label(voc / "SegmentationClass" / "2007_000000.png")
     assert label.max() == 255 and set(np.unique(label)) <= {*range(21), 255}
 
 
 def test_an_unknown_data_set_lists_those_there_are(tmp_path):
-    with pytest.raises(ValueError, match="'imagenet'; there are shapes, voc2012"):
+    with pytest.raises(ValueError, match="'imagenet'; choose one of shapes, voc2012"):
         open_dataset("imagenet", str(tmp_path))
-    with pytest.raises(ValueError, match="there is voc2012/voc_labels, voc2012/sbd_labels"):
+    with pytest.raises(ValueError, match="choose one of voc2012/voc_labels, voc2012/sbd_labels"):
         open_dataset("voc2012/coarse", str(tmp_path))
 
 
 def test_what_is_built_is_not_taken_for_built_anew(vocdevkit, tmp_path):
     build_voc(vocdevkit, tmp_path / "shards")
-    with pytest.raises(FileExistsError, match="already; delete that folder to build it again"):
+    with pytest.raises(
+        FileExistsError, match="already exists in .*; delete that folder to build it again"
+    ):
         build_voc(vocdevkit, tmp_path / "shards")
 
 
