@@ -1,9 +1,8 @@
 """Baselines of the benchmark: torchvision's DeepLabv3, and our network with Keras's own layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
-import ml_collections
 import numpy as np
 
 import model.layers
@@ -13,8 +12,10 @@ DILATED_STAGES = {8: (False, True, True), 16: (False, False, True)}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def torchvision_network(config: ml_collections.ConfigDict):
-    """A config -> torchvision's DeepLabv3 of the same depth, output_stride and rates, in PyTorch.
+def torchvision_network(
+    backbone: str, *, output_stride: int, atrous_rates: Sequence[int], num_classes: int
+):
+    """deeplabv3's arguments -> torchvision's DeepLabv3 of the same depth, stride and rates.
 
     Raises ValueError if torchvision does not have it.
     """
@@ -22,36 +23,44 @@ def torchvision_network(config: ml_collections.ConfigDict):
     from torchvision.models._utils import IntermediateLayerGetter
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
-    depth, output_stride = config.model.backbone.partition("_")[0], config.model.output_stride
+    depth = backbone.partition("_")[0]
     if depth not in ("resnet50", "resnet101") or output_stride not in DILATED_STAGES:
         raise ValueError(f"torchvision has no {depth} at output_stride {output_stride}.")
     classifier = getattr(resnet, depth)(
         weights=None, replace_stride_with_dilation=DILATED_STAGES[output_stride]
     )
-    backbone = IntermediateLayerGetter(classifier, {"layer4": "out"})
-    rates = [rate * 16 // output_stride for rate in config.model.atrous_rates]
-    return DeepLabV3(backbone, DeepLabHead(2048, config.model.num_classes, rates))
+    features = IntermediateLayerGetter(classifier, {"layer4": "out"})
+    rates = [rate * 16 // output_stride for rate in atrous_rates]
+    return DeepLabV3(features, DeepLabHead(2048, num_classes, rates))
 
 
 def make_torchvision_step(
-    config: ml_collections.ConfigDict, images: np.ndarray, *, training: bool, compiled: bool
+    network,
+    images: np.ndarray,
+    num_classes: int,
+    *,
+    precision: str,
+    training: bool,
+    compiled: bool,
 ) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> a function that runs PyTorch on them once.
+    """torchvision's network and [B, H, W, 3] images -> a function that runs it on them once.
 
     Args:
-      config: of the network; with the precision mixed_bfloat16 it runs under autocast.
+      network: of torchvision_network.
       images: uint8.
+      num_classes: of the random labels.
+      precision: float32, or mixed_bfloat16 for autocast.
       training: take a training step if True; otherwise predict class ids.
       compiled: whether to use torch.compile.
     """
     import torch
 
-    network = torchvision_network(config).train(training)
+    network = network.train(training)
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
-    labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])
+    labels = np.random.default_rng(1).integers(0, num_classes, images.shape[:3])
     images, labels = torch.tensor(images), torch.tensor(labels)
     forward = torch.compile(network) if compiled else network
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "mixed_bfloat16")
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16")
     optimizer = torch.optim.SGD(network.parameters(), 0.007, momentum=0.9, weight_decay=1e-4)
 
     def logits():

@@ -39,14 +39,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from benchmark.baselines import make_torchvision_step, use_stock_keras_layers
+from benchmark.baselines import (
+    make_torchvision_step,
+    torchvision_network,
+    use_stock_keras_layers,
+)
 from benchmark.cases import (
     CANDIDATES,
     CASES,
@@ -62,7 +67,7 @@ from benchmark.cases import (
 )
 from data.files import between_markers, write_json, write_text
 from data.terminal import errors_in_a_line, make_parser, table, track
-from deployment.inference_graph import frozen
+from deployment.inference_graph import freeze
 from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.prediction import predictor
 from evaluation.protocol import code_version
@@ -77,6 +82,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmark" / "results.json"
 PAGE = ROOT / "docs" / "speed.md"
 MARKERS = ("<!-- speed: made by python -m benchmark.speed -->", "<!-- end of speed -->")
+LEARNING_RATE, STEPS = 0.007, 30_000  # Of the optimizer; they do not change the time.
 ROUNDS = 5
 STEPS_PER_ROUND = 2
 PEAK_SIZE, PEAK_CHANNELS, PEAK_CONVOLUTIONS = 65, 512, 3
@@ -92,26 +98,25 @@ def candidate_config(candidate: str, case: Case) -> ml_collections.ConfigDict:
 
 
 def make_training_step(
-    config: ml_collections.ConfigDict, images: np.ndarray
+    arguments: Mapping[str, Any], images: np.ndarray, *, precision: str, **options: bool
 ) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> a function that takes a training step on them."""
-    model = deeplabv3(**config.model, precision=config.precision)
-    optimizer = make_optimizer(config.learning_rate, steps=config.steps, precision=config.precision)
+    """deeplabv3's arguments and [B, H, W, 3] images -> a function that trains one step on them.
+
+    options: those of make_train_step.
+    """
+    model = deeplabv3(**arguments, precision=precision)
+    optimizer = make_optimizer(LEARNING_RATE, steps=STEPS, precision=precision)
     train_step = make_train_step(
-        make_state(model, optimizer),
-        tf.distribute.get_strategy(),
-        rematerialize=config.rematerialize,
-        jit_compile=config.jit_compile,
+        make_state(model, optimizer), tf.distribute.get_strategy(), **options
     )
-    labels = np.random.default_rng(1).integers(0, config.model.num_classes, images.shape[:3])
+    labels = np.random.default_rng(1).integers(0, arguments["num_classes"], images.shape[:3])
     images, labels = tf.constant(images), tf.constant(labels, tf.int32)
     return lambda: float(train_step(images, labels)[0])
 
 
-def make_model(config: ml_collections.ConfigDict) -> keras.Model:
-    """A config -> its model for evaluation, with non-zero batch norm statistics."""
-    arguments = {**config.model, "output_stride": config.eval.output_stride}
-    model = deeplabv3(**arguments, precision=config.precision)
+def make_model(arguments: Mapping[str, Any], *, precision: str) -> keras.Model:
+    """deeplabv3's arguments -> the model, with non-zero batch norm statistics."""
+    model = deeplabv3(**arguments, precision=precision)
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -119,9 +124,11 @@ def make_model(config: ml_collections.ConfigDict) -> keras.Model:
     return model
 
 
-def make_predictor(config: ml_collections.ConfigDict, images: np.ndarray) -> Callable[[], object]:
-    """A config and [B, H, W, 3] images -> a function that predicts their class ids as eval.py."""
-    predict = predictor(make_model(config), backbone=config.model.backbone, **config.eval)
+def make_predictor(
+    model: keras.Model, images: np.ndarray, *, backbone: str, **inference: Any
+) -> Callable[[], object]:
+    """A model and [B, H, W, 3] images -> a function that predicts their class ids as eval.py."""
+    predict = predictor(model, backbone=backbone, **inference)
     return lambda: predict(images).numpy()
 
 
@@ -145,7 +152,8 @@ def write_export(candidate: str, case: Case, folder: str) -> None:
     """Writes a candidate as a SavedModel, FOLDER/new."""
     config = candidate_config(candidate, case)
     mean_pixel = BACKBONES[case.backbone].mean_pixel
-    probabilities = frozen(make_model(config), mean_pixel=mean_pixel, **config.eval)
+    model = make_model(config.model, precision=config.precision)
+    probabilities = freeze(model, mean_pixel=mean_pixel, **config.eval)
     data_file = pathlib.Path(folder) / "data.json"
     data_file.write_text("{}")
     write_saved_model(Segmenter(probabilities, data_file), pathlib.Path(folder) / "new")
@@ -178,14 +186,28 @@ def make_computation(candidate: str, case: Case) -> Callable[[], object]:
     training = case.task == "training"
     if implementation in (TORCHVISION, TORCHVISION_COMPILED):
         compiled = implementation == TORCHVISION_COMPILED
-        return make_torchvision_step(config, images, training=training, compiled=compiled)
+        network = torchvision_network(
+            config.model.backbone,
+            output_stride=config.model.output_stride,
+            atrous_rates=config.model.atrous_rates,
+            num_classes=config.model.num_classes,
+        )
+        how = {"precision": config.precision, "training": training, "compiled": compiled}
+        return make_torchvision_step(network, images, config.model.num_classes, **how)
     if implementation == STOCK_KERAS:
         use_stock_keras_layers()
     if training:
-        return make_training_step(config, images)
+        return make_training_step(
+            config.model,
+            images,
+            precision=config.precision,
+            rematerialize=config.rematerialize,
+            jit_compile=config.jit_compile,
+        )
     if implementation == OURS:
         return make_exported_predictor(candidate, case, images)
-    return make_predictor(config, images)
+    model = make_model(config.model, precision=config.precision)
+    return make_predictor(model, images, backbone=case.backbone, **config.eval)
 
 
 def serve(candidate: str, case: Case) -> None:

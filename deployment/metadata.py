@@ -49,7 +49,7 @@ def describe(
         "pixels": {
             "given": "uint8 RGB; all that follows is inside",
             "mean": backbone.pixels.mean,
-            "deviation": backbone.pixels.std,
+            "std": backbone.pixels.std,
             "bgr": backbone.pixels.bgr,
         },
         "corners": HEADS[model["head"]],

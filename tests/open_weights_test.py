@@ -183,7 +183,7 @@ MISTAKES = {
     "cut_index.ckpt": "cut_index.ckpt: it is damaged, or not a checkpoint",
     "other.ckpt": "other.ckpt: It is not a ResNet-50 or 101 of the authors",
     "tf1": "tf1 is a folder of third-party checkpoints: name one, such as tf1/model.ckpt-3$",
-    "slim": "slim is a folder of third-party checkpoints: name one, such as slim/resnet_v1_50.ckpt$",
+    "slim": "slim is a folder of third-party checkpoints: name one, such as slim/resnet_v1_50.ckpt",
     "page.ckpt": "page.ckpt.index is a web page, not weights",
     "page.ckpt.index": "page.ckpt.index is a web page, not weights",
     "model.ckpt.data-00000-of-00001": "is a part of a checkpoint: name model.ckpt$",
