@@ -194,7 +194,7 @@ BAD_FILES = {
     "no image": ([b"no image"], "neither a JPEG nor a PNG"),
     "nothing": ([b""], "neither a JPEG nor a PNG"),
     "a GIF": ([file_of(np.zeros((4, 4), np.uint8), "GIF")], "neither a JPEG nor a PNG"),
-    "an empty batch": ([], "no image in the request"),
+    "an empty batch": ([], "request has no image"),
     "5 GB, a PNG": ([claiming(65_000, 26_000)], f"may have {MAX_PIXELS} pixels"),
     "5 GB, a JPEG": ([huge_jpeg()], f"may have {MAX_PIXELS} pixels"),
     "more than 32 bits of pixels": ([claiming(2**31 - 1, 2**31 - 1)], f"{MAX_PIXELS} pixels"),
@@ -202,7 +202,7 @@ BAD_FILES = {
     "sides of 2^31 and more": ([claiming(2**32 - 4, 2**32 - 4)], f"{MAX_PIXELS} pixels"),
     "more than 64 bits of pixels": ([claiming(2**30 + 2**15, 2**30 - 2**15 + 1)] * 16, "pixels;"),
     "many that are large together": ([claiming(4096, 4096)] * 2, f"{MAX_PIXELS} pixels"),
-    "two sizes": ([SMALL, file_of(np.zeros((4, 5, 3), np.uint8))], "must be of one size"),
+    "two sizes": ([SMALL, file_of(np.zeros((4, 5, 3), np.uint8))], "must have one size"),
     "a PNG that is cut off": ([SMALL[:40]], ""),
     "a JPEG that is cut off": ([JPEG[:600]], "Invalid JPEG data"),
     "a JPEG of one half": ([JPEG[: len(JPEG) // 2]], "Invalid JPEG data"),
@@ -223,7 +223,7 @@ def test_bad_files_are_an_error_of_the_signature(loaded, bad):
 @pytest.mark.parametrize("shape", [(0, 5, 5, 3), (1, 0, 5, 3)])
 @pytest.mark.parametrize("signature", ["serving_default", "probabilities"])
 def test_no_image_is_an_error_of_the_signature(loaded, signature, shape):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no image in the request"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="request has no image"):
         loaded.signatures[signature](images=tf.zeros(shape, tf.uint8))
 
 
