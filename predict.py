@@ -33,7 +33,7 @@ from data.files import write_bytes
 from data.photos import draw_overlay, find_photos, read_photo
 from data.pictures import full_palette, mask_png
 from data.terminal import track
-from evaluation.prediction import in_pieces, prediction_margin, predictor
+from evaluation.prediction import make_predictor, predict_in_pieces, prediction_margin
 from experiments import base
 from experiments.command_line import run_program
 from model.deeplabv3 import HEADS, deeplabv3
@@ -80,7 +80,7 @@ def from_run(run: pathlib.Path) -> Segmenter:
     model = deeplabv3(**arguments)
     load_weights(model, run)
     return Segmenter(
-        predictor(
+        make_predictor(
             model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
         ),
         data["class_names"],
@@ -159,7 +159,7 @@ def write_prediction(
     segmenter: Segmenter, photo: np.ndarray, output: pathlib.Path, name: str
 ) -> None:
     """[H, W, 3] uint8 photo -> NAME_mask.png and NAME_overlay.jpg in the output folder."""
-    class_ids = in_pieces(
+    class_ids = predict_in_pieces(
         segmenter.predict, photo, margin=segmenter.margin, corners=segmenter.corners
     )
     names = segmenter.class_names

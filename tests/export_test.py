@@ -19,7 +19,7 @@ from deployment.exporter import Exporter
 from deployment.formats import check_formats
 from deployment.metadata import describe
 from deployment.saved_model import MAX_PIXELS, decode_images
-from evaluation.prediction import predictor
+from evaluation.prediction import make_predictor
 from experiments.base import MULTI_SCALE, as_data, make_config
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
@@ -70,7 +70,7 @@ def loaded(folder):
 
 @pytest.fixture(scope="module")
 def checkpoint(export):
-    return predictor(export.model, backbone="resnet_tiny", output_stride=16)
+    return make_predictor(export.model, backbone="resnet_tiny", output_stride=16)
 
 
 def images_of(number, height, width):
@@ -273,7 +273,7 @@ def test_scales_and_flip_are_inside(run, tmp_path, export):
     other = Exporter(run, inference=inference, gate_images=0)
     other.write("saved_model", tmp_path / "ms")
     images = images_of(1, 40, 70)
-    expected = predictor(other.model, backbone="resnet_tiny", **inference)(images).numpy()
+    expected = make_predictor(other.model, backbone="resnet_tiny", **inference)(images).numpy()
     ids = tf.saved_model.load(str(tmp_path / "ms"))(images).numpy()
     assert (ids != expected).mean() <= 1e-3  # Of 2,800 pixels.
     assert json.loads((tmp_path / "ms" / "gate.json").read_text()).keys() == {"format", "bytes"}

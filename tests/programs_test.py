@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data.pipeline import eval_examples
-from evaluation.prediction import predictor
+from evaluation.prediction import make_predictor
 from evaluation.results import read_counts
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
@@ -128,7 +128,7 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
     config = read_config(run)
     model = deeplabv3(**config.model)
     assert load_weights(model, run) == 3
-    predict = predictor(model, backbone=config.model.backbone, output_stride=16)
+    predict = make_predictor(model, backbone=config.model.backbone, output_stride=16)
     ids = np.load(tmp_path / "ids.npz")
     for image, exported in zip(images, ids.values(), strict=True):
         assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]
