@@ -195,7 +195,7 @@ def rows_table(names: list[str], scale: str) -> str:
         lines.append(
             [
                 name,
-                tables.row_of(name).why_not or tables.row_of(name).run or name,
+                tables.row_of(name).unavailable or tables.row_of(name).shares or name,
                 f"{parameters(model) / 1e6:.2f}",
                 f"{inference_multiply_adds(config) / 1e9:.2f}",
             ]
@@ -203,7 +203,7 @@ def rows_table(names: list[str], scale: str) -> str:
     return table(lines)
 
 
-def trainings_table(runs: list[str], scale: str, *, calibrate: bool) -> str:
+def training_runs_table(runs: list[str], scale: str, *, calibrate: bool) -> str:
     """Runs -> a table of what it takes to train them, and the hours of all together."""
     lines = [["training", "crop", "batch", "steps", "memory, GB", "images/s", "hours"]]
     total = 0.0
@@ -245,9 +245,9 @@ def main() -> None:
     try:
         rows = tables.find_rows(arguments.rows)
         print(rows_table(list(rows), arguments.scale))
-        runs = tables.trainings(rows)
+        runs = tables.training_runs(rows)
         print()
-        print(trainings_table(runs, arguments.scale, calibrate=arguments.calibrate))
+        print(training_runs_table(runs, arguments.scale, calibrate=arguments.calibrate))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -33,11 +33,11 @@ import tensorflow as tf
 from data.files import write_json
 from data.terminal import duration
 from experiments import base, tables
-from experiments.cost import trainings_table
-from experiments.plan import Work, left, plan
+from experiments.cost import training_runs_table
+from experiments.plan import Work, plan, remaining
 
 ROOT = pathlib.Path(__file__).parent.parent
-SECONDS_BETWEEN_LOOKS = 30  # At a run that another runner has, and whose weights are waited for.
+POLL_SECONDS = 30  # At a run that another runner has, and whose weights are waited for.
 
 
 class Runner:
@@ -52,21 +52,27 @@ class Runner:
         """Runs what is left of a work -> "done", "failed", or "taken" if another runner has it."""
         if work.folder in self._failed:
             return "failed"
-        if not left(work):
+        if not remaining(work):
             return "done"
-        while work.after and (state := self.complete(self._works[work.after])) != "done":
+        while (
+            work.starts_from and (state := self.complete(self._works[work.starts_from])) != "done"
+        ):
             if state == "failed":
-                return self._fail(work, [], f"{work.after}, whose weights it starts from, failed.")
-            print(f"{self.name(work)}: waits for {work.after}, which is being run.", flush=True)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+                return self._fail(
+                    work, [], f"{work.starts_from}, whose weights it starts from, failed."
+                )
+            print(
+                f"{self.name(work)}: waits for {work.starts_from}, which is being run.", flush=True
+            )
+            time.sleep(POLL_SECONDS)
         if work.devices > max(1, devices_here()):
             return self._fail(
                 work, [], f"It takes {work.devices} GPUs, and here are {devices_here()}."
             )
-        with take(work.folder) as lock:
+        with lock_folder(work.folder) as lock:
             if lock is None:
                 return "taken"
-            for name in left(work):
+            for name in remaining(work):
                 code, said = execute(work.commands[name], work, self.name(work), lock)
                 if code:
                     return self._fail(work, work.commands[name], said, code)
@@ -87,7 +93,7 @@ class Runner:
 
 
 @contextlib.contextmanager
-def take(folder: pathlib.Path) -> Iterator[int | None]:
+def lock_folder(folder: pathlib.Path) -> Iterator[int | None]:
     """Holds a folder -> an open file, or None where another process holds it.
 
     The system lets go of it when the processes that have the file are gone, however they went.
@@ -147,11 +153,11 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
     return process.returncode, said
 
 
-def of_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
+def select_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
     """Works, and (k, n) -> the k-th part of n; works that follow one another stay together."""
     first = {}  # Of each work, the one that its chain begins with.
     for work in works:
-        first[work.folder] = first[work.after] if work.after else work.folder
+        first[work.folder] = first[work.starts_from] if work.starts_from else work.folder
     chains = list(dict.fromkeys(first.values()))
     mine = set(chains[shard[0] - 1 :: shard[1]])
     return [work for work in works if first[work.folder] in mine]
@@ -176,7 +182,7 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
         for work in pending:
             name = f"[{len(states) + 1}/{len(works)}] {runner.name(work)}"
             print(name, flush=True)
-            state = "there already" if not left(work) else runner.complete(work)
+            state = "there already" if not remaining(work) else runner.complete(work)
             if state == "taken":
                 print(f"{name}: another runner has it; later.", flush=True)
                 continue
@@ -190,7 +196,7 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
             )
         pending = [work for work in pending if work.folder not in states]
         if pending:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
     counts = collections.Counter(states.values())
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     return "failed" not in counts
@@ -217,15 +223,15 @@ def main() -> None:
             raise ValueError(f"--seeds={arguments.seeds}: at least one training of each is needed.")
         rows = tables.find_rows(arguments.rows)
         for name, row in rows.items():
-            if row.why_not:
-                print(f"{name} is left out: {row.why_not}.")
+            if row.unavailable:
+                print(f"{name} is left out: {row.unavailable}.")
         where = {"runs": arguments.runs, "data_dir": arguments.data_dir}
         works = [
             work
             for seed in range(arguments.seeds)
             for work in plan(rows, scale=arguments.scale, seed=seed, **where)
         ]
-        works = of_shard(works, parse_shard(arguments.shard))
+        works = select_shard(works, parse_shard(arguments.shard))
         if arguments.dry_run:
             dry_run(works, arguments.scale, calibrate=arguments.calibrate)
         elif not run_all(works, arguments.runs):
@@ -240,11 +246,11 @@ def main() -> None:
 def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
     """Prints the commands that are left, and what the trainings among them cost."""
     for work in works:
-        for name in left(work):
+        for name in remaining(work):
             print(shlex.join(["python", *work.commands[name]]))
-    runs = [work.run for work in works if "eval.json" in left(work)]
+    runs = [work.run for work in works if "eval.json" in remaining(work)]
     print()
-    print(trainings_table(runs, scale, calibrate=calibrate) if runs else "No training is left.")
+    print(training_runs_table(runs, scale, calibrate=calibrate) if runs else "No training is left.")
 
 
 if __name__ == "__main__":
