@@ -119,7 +119,7 @@ def test_all_is_run_once_however_often_it_is_asked_for(root, capsys):
     out = capsys.readouterr().out
     assert "a: step 1/2 | 0:01 left" in out and "[3/3] c: done" in out
     assert run_all(works, root / "runs") and ran(root) == once
-    assert "3 there already" in capsys.readouterr().out
+    assert "3 already complete" in capsys.readouterr().out
     (works[1].folder / "eval_val_os8.json").unlink()
     assert run_all(works, root / "runs")
     assert ran(root) - once == {"b eval_val_os8.json": 1}
@@ -133,7 +133,7 @@ def test_what_fails_does_not_stop_the_others(root, capsys):
     said = json.loads((works[0].folder / "failure.json").read_text())
     assert said["exit_code"] == 1 and said["said"] == "error: it was to fail"
     assert said["command"].startswith("python program.py ")
-    assert "a, whose weights it starts from" in (works[1].folder / "failure.json").read_text()
+    assert "a, whose weights it needs, failed" in (works[1].folder / "failure.json").read_text()
     assert "2 failed, 1 done" in capsys.readouterr().out
     assert "error: it was to fail" in (works[0].folder / "run.log").read_text()
     (root / "a fails").unlink()
@@ -184,7 +184,7 @@ def test_a_run_is_known_wherever_the_folder_of_all_runs_is(tmp_path):
 def test_a_row_for_more_devices_than_are_here_says_so(root):
     assert not run_all([work(root, "a")._replace(devices=4096)], root / "runs")
     said = json.loads((root / "runs" / "a" / "failure.json").read_text())["said"]
-    assert "It takes 4096 GPUs, and here are" in said and not ran(root)
+    assert "needs 4096 GPUs; found" in said and not ran(root)
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path):
@@ -272,7 +272,7 @@ def test_a_row_may_be_asked_for_as_it_is_printed():
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "2", "a/b", "1/0", "-1/2"])
 def test_what_is_no_part_is_refused(text):
-    with pytest.raises(ValueError, match=f"--shard={text} is no part"):
+    with pytest.raises(ValueError, match=f"--shard must be K/N, .*; got {text}"):
         parse_shard(text)
     assert parse_shard("2/8") == (2, 8)
 
@@ -289,5 +289,5 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     out = capsys.readouterr().out
     assert out.count("python train.py") == 1 and out.count("\ntable5/mg111 ") == 1
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=0"])
-    with pytest.raises(SystemExit, match="--seeds=0: at least one"):
+    with pytest.raises(SystemExit, match="--seeds must be at least 1; got 0"):
         run.main()
