@@ -13,7 +13,7 @@ given. A row that is evaluated at another output_stride than it is trained at ha
 For the smallest size it also shows the share of positions with all nine taps inside (dashed) and
 with only the center inside (dotted): the curves of Fig. 4.
 
-The exit code is 1, and the convs are named, if a rate does not follow Sec. 3: in the blocks the taps
+The exit code is 1, and the convs are named, if a rate does not follow Sec. 3: in blocks, the taps
 are as far apart in the image as in the network with stride 2 in every block, times the unit rate;
 in ASPP, as far apart as at output_stride 16.
 """
