@@ -35,20 +35,17 @@ from data.pictures import full_palette, mask_png
 from data.terminal import track
 from evaluation.prediction import make_predictor, predict_in_pieces, prediction_margin
 from experiments import base
-from experiments.command_line import run_program
+from experiments.command_line import define_output_stride, define_run, run_program
 from model.deeplabv3 import HEADS, deeplabv3
 from pretrained.import_run import import_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data
 
-RUN = flags.DEFINE_string(
-    "run", None, "Run folder, or a third-party checkpoint (docs/pretrained.md)."
-)
+RUN, OUTPUT_STRIDE = define_run(required=False), define_output_stride()
 SAVED_MODEL = flags.DEFINE_string(
     "saved_model", None, "A SavedModel by export.py, in place of --run."
 )
 OUTPUT = flags.DEFINE_string("output", "predictions", "Folder for the results.")
-OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "Default: the run's setting.")
 FLIP = flags.DEFINE_bool(
     "flip", False, "Average predictions over the photo and its horizontal flip; twice the time."
 )
