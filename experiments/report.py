@@ -142,7 +142,7 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 def topic_of(table: str) -> str:
     """`table5` -> `ASPP with multi-grid and image-level features`, from its file's docstring."""
-    return re.match(r"Table \d+: ([^.,;]+)", tables.TABLES[table].__doc__)[1]
+    return re.match(r"Table \d+: ([^.;]+)", tables.TABLES[table].__doc__)[1]
 
 
 def num_rows_run(result: Mapping[str, Any]) -> int:

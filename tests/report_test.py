@@ -300,7 +300,8 @@ def test_the_summary_counts_rows_and_claims(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6, scale="paper")
     results = [collect("table5", scale, tmp_path) for scale in ("paper", "shapes")]
     _, _, *lines, last = summary_in_markdown(results).strip().splitlines()
-    assert lines == ["| 5 | 3 of 5 | 1 | 1 | 2 |", ""]  # One scale alone.
+    topic = "ASPP with multi-grid and image-level features, ResNet-101, output_stride 16"
+    assert lines == [f"| 5: {topic} | 3 of 5 | 1 | 1 | 0 | 2 |", ""]  # One scale only.
     assert last.endswith("[docs/results.md](docs/results.md).")
 
 

@@ -43,7 +43,7 @@ PRINTED = {
 @functools.cache
 def fields(run, scale="paper"):
     """A run or a row -> its dotted fields."""
-    return flat(tables.config_of(run, scale))
+    return flat(base.as_data(tables.config_of(run, scale)))
 
 
 def training_fields(run, scale="paper"):
