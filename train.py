@@ -96,9 +96,9 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     check(config, strategy)
-    keras.utils.set_random_seed(config.seed)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
+    keras.utils.set_random_seed(config.seed)  # After a build of the data set, which draws numbers.
     state, train_step = build(config, workdir, strategy)
     checkpoints = Checkpoints(workdir, state.model, state.checkpoint())
     evaluator = open_folder(config, workdir, builder, data_dir) if is_chief(strategy) else None

@@ -68,8 +68,8 @@ def _tpu_strategy(tpu):
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
-            f"Cannot connect to TPU {tpu!r}: {first_line(error)} Check that requirements-tpu.txt is "
-            "installed and that this is the TPU VM."
+            f"Cannot connect to TPU {tpu!r}: {first_line(error)} Check that "
+            "requirements-tpu.txt is installed and that this is the TPU VM."
         ) from error
 
 

@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
         return int(self.step.numpy())
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """Everything that the next step depends on, but for the data, which follow from the step."""
+        """Everything the next step depends on, but for the data, which follow from the step."""
         return tf.train.Checkpoint(
             step=self.step,
             model=weights_by_name(self.model),
