@@ -31,13 +31,13 @@ def test_a_row_of_it_is_image_label_and_three_predictions(runs, shapes_dir, monk
     monkeypatch.setattr(illustrate, "MIN_CLASSES", 1)
     monkeypatch.setattr(illustrate, "NUM_IMAGES", 2)
     picture = Image.open(io.BytesIO(illustrate.illustrate(runs, str(shapes_dir))))
-    side, gap = illustrate.SIDE, illustrate.GAP
+    side, gap, top = illustrate.SIDE, illustrate.GAP, illustrate.TITLE_HEIGHT
     assert picture.size == (
         5 * (side + gap) - gap,
         illustrate.TITLE_HEIGHT + 2 * (side + gap) - gap,
     )
     first = next(eval_examples(open_dataset("shapes", str(shapes_dir)), "val").as_numpy_iterator())
-    shown = np.asarray(picture.convert("RGB"))[illustrate.TITLE_HEIGHT :][:side, :side]
+    shown = np.asarray(picture.convert("RGB"))[top:][:side, :side]
     expected = Image.fromarray(first["image"]).resize((side, side), Image.Resampling.NEAREST)
     assert np.abs(shown.astype(int) - np.asarray(expected)).mean() < 20  # Of 256 colors.
 
