@@ -215,7 +215,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
         (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
-        (["--run=experiments", "README.md"], "is no run"),
+        (["--run=experiments", "README.md"], "is not a run folder"),
         (["--run=RUN", "--output=.", "README.md"], "holds photos"),
     ],
 )
@@ -268,7 +268,7 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(shapes_dir, tmp_path, sent,
     finally:
         process.kill()
     assert process.returncode == code, out
-    assert "The same command goes on from there" in out
+    assert "Run the same command again to resume." in out
     config = read_config(tmp_path / "run")
     assert load_weights(deeplabv3(**config.model), tmp_path / "run") > 0
 
@@ -306,7 +306,7 @@ def test_a_mistake_is_named_in_a_line(run, shapes_dir, mistake):
 def test_a_folder_that_is_no_run_says_so(name, tmp_path):
     code, out = program(name, f"--run={tmp_path}")
     assert code == 1
-    assert "is no run" in out and "Traceback" not in out
+    assert "is not a run folder" in out and "Traceback" not in out
 
 
 @pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py", "predict.py"])
