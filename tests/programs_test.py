@@ -191,7 +191,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         "--gate_images=0",
         "--format=saved_model,saved_model",
     )
-    assert code == 0 and out.count("not gated") == 1, out
+    assert code == 0 and out.count("not checked") == 1, out
     masks = []
     for source in (f"--run={run}", f"--saved_model={tmp_path / 'exported'}"):
         output = tmp_path / f"out{len(masks)}"
@@ -214,7 +214,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["--run=RUN", "nowhere.jpg"], "nowhere.jpg matches no photo"),
         (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
-        (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
+        (["--saved_model=RUN", "README.md"], "is not a SavedModel; export.py writes one"),
         (["--run=experiments", "README.md"], "is not a run folder"),
         (["--run=RUN", "--output=.", "README.md"], "holds photos"),
     ],
@@ -230,9 +230,9 @@ def test_mistakes_in_predicting_are_named(run, arguments, said):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--output=THERE"], "is no export with saved_model.pb and assets/data.json"),
-        (["--format=onnx,litert_int8", "--output=THERE"], "with --output one alone"),
-        (["--size=513", "--format=onnx"], "--size=513 is no H,W in pixels"),
+        (["--output=THERE"], "is not an export with saved_model.pb and assets/data.json"),
+        (["--format=onnx,litert_int8", "--output=THERE"], "--output takes a single one"),
+        (["--size=513", "--format=onnx"], "--size must be H,W in pixels, such as 513,513; got 513"),
         (["--scales=0", "--gate_images=0"], "error: Scales must be multiples of 1/8"),
     ],
 )
