@@ -33,8 +33,8 @@ def fetch(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
     """An archive -> its file in folder, complete and verified. Resumes a partial download.
 
     Args:
-      archive: The file to download.
-      folder: Where to put it; created if necessary.
+      archive: the file to download.
+      folder: where to put it; created if necessary.
 
     Returns:
       The path of the file.
@@ -118,8 +118,8 @@ def unpack(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """A tar archive -> a folder in `folder` with its contents; skipped if that folder exists.
 
     Args:
-      file: The archive.
-      folder: The parent of the new folder; created if necessary.
+      file: the archive.
+      folder: the parent of the new folder; created if necessary.
 
     Returns:
       The new folder, named after the archive.

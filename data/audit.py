@@ -41,7 +41,7 @@ def audit(
     """A data set -> the content of audit.json: statistics, images in two splits, and problems.
 
     Args:
-      builder: The data set, with its shards built.
+      builder: the data set, with its shards built.
       manual_dir: VOC's originals, to compare SBD's labels to VOC's; None to skip that.
 
     Returns:
@@ -98,9 +98,9 @@ def summarize_split(
     """A split's inspected examples -> its statistics in audit.json.
 
     Args:
-      builder: The data set.
-      split: Name of the split.
-      examples: The results of inspect_split.
+      builder: the data set.
+      split: name of the split.
+      examples: the results of inspect_split.
 
     Returns:
       The number of images, the hash of their ids, pixels and images of each class, the share of

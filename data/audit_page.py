@@ -29,10 +29,10 @@ def write_audit_page(
     """Writes audit.html.
 
     Args:
-      file: Where to write it.
-      builder: The data set that was audited.
-      result: Content of audit.json.
-      summary: The table that was printed.
+      file: where to write it.
+      builder: the data set that was audited.
+      result: content of audit.json.
+      summary: the table that was printed.
       manual_dir: VOC's originals, if SBD's labels were compared to VOC's.
     """
     body = f"<pre>{html.escape(summary)}</pre>" + _render_classes(builder, result)

@@ -50,10 +50,10 @@ def crop_image(
     """[*window.source_size, 3] uint8 -> [crop_size, crop_size, 3] uint8, resized bilinearly.
 
     Args:
-      source: The pixels of the original image that the window needs.
-      window: What the crop shows.
-      crop_size: Side of the crop.
-      mean_pixel: Color of the padding, rounded; almost 0 after normalization.
+      source: the pixels of the original image that the window needs.
+      window: what the crop shows.
+      crop_size: side of the crop.
+      mean_pixel: color of the padding, rounded; almost 0 after normalization.
 
     Returns:
       The crop.

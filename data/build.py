@@ -63,9 +63,9 @@ def build(
     """`BUILDER` or `BUILDER/CONFIG` -> its builder, after writing the shards; prints their sizes.
 
     Args:
-      name: A key of BUILDERS, optionally with a config.
-      data_dir: Where the shards go; None for TFDS's default.
-      manual_dir: The folder of the originals; None to download or generate them.
+      name: a key of BUILDERS, optionally with a config.
+      data_dir: where the shards go; None for TFDS's default.
+      manual_dir: the folder of the originals; None to download or generate them.
 
     Returns:
       The builder.

@@ -25,10 +25,10 @@ def segmentation_info(
     images are JPEG or PNG, like the originals.
 
     Args:
-      builder: The builder whose info this is.
-      description: Text for dataset_info.json.
-      class_names: In the order of class ids; available as `builder.info.metadata["class_names"]`.
-      palette: A color (r, g, b) for each class; available as `builder.info.metadata["palette"]`.
+      builder: the builder whose info this is.
+      description: text for dataset_info.json.
+      class_names: in the order of class ids; available as `builder.info.metadata["class_names"]`.
+      palette: a color (r, g, b) for each class; available as `builder.info.metadata["palette"]`.
 
     Returns:
       The info.
@@ -84,10 +84,10 @@ def make_example(
     """An image's file and its [H, W] uint8 label -> an example that keeps the file's bytes.
 
     Args:
-      name: The example's id.
-      image_file: A JPEG or PNG.
-      label: Class ids or 255; None for an image without a label, whose pixels are all 255.
-      label_source: The file of the label, for error messages.
+      name: the example's id.
+      image_file: a JPEG or PNG.
+      label: class ids or 255; None for an image without a label, whose pixels are all 255.
+      label_source: the file of the label, for error messages.
 
     Returns:
       {image, label, id}, as segmentation_info declares them.

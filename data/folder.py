@@ -97,7 +97,7 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
     """pairs.csv -> its pairs, and the names of each split.
 
     Args:
-      csv_file: A file with the columns image, mask and optionally split.
+      csv_file: a file with the columns image, mask and optionally split.
 
     Returns:
       The pairs by name, which is the image's path without its suffix; the names by split, or None

@@ -64,8 +64,8 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
     """Masks -> a description of the classes that it proposes and writes to class_file.
 
     Args:
-      masks: The masks' files.
-      class_file: Where to write the proposal.
+      masks: the masks' files.
+      class_file: where to write the proposal.
 
     Returns:
       Text for the user: each value, its share of the pixels, and its proposed class.
@@ -83,7 +83,7 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     """Masks' files -> the values in all of them.
 
     Args:
-      masks: The masks' files, at least one.
+      masks: the masks' files, at least one.
 
     Returns:
       The kind of the masks; each value's number of pixels, and its color in the palettes.
@@ -197,10 +197,10 @@ def map_to_class_ids(
     """A mask -> [H, W] uint8 class ids or 255.
 
     Args:
-      mask: The mask.
-      classes: Content of classes.json.
-      mask_file: The mask's file, for error messages.
-      class_file: The file of classes, for error messages.
+      mask: the mask.
+      classes: content of classes.json.
+      mask_file: the mask's file, for error messages.
+      class_file: the file of classes, for error messages.
 
     Returns:
       [H, W] uint8: positions in classes["classes"], or IGNORE_LABEL for ignored values.

@@ -74,9 +74,9 @@ def draw_overlay(
 
     Args:
       photo: uint8 RGB.
-      class_ids: The photo's classes. Class 0 is not tinted if its name is "background".
+      class_ids: the photo's classes. Class 0 is not tinted if its name is "background".
       palette: [256, 3] uint8 colors of the classes.
-      class_names: Names of the classes.
+      class_names: names of the classes.
 
     Returns:
       The overlay. A photo with a side over MAX_OVERLAY_SIDE is subsampled.

@@ -39,27 +39,23 @@ def train_batches(
     are read but not decoded. Batches span epoch boundaries, so no example is dropped.
 
     Args:
-      builder: The data set.
-      split: Name of the split.
-      batch_size: Of all replicas of all workers together.
-      crop_size: Height and width of the crops.
-      mean_pixel: Color that pads images smaller than the crop.
-      seed: Decides the order of examples and their augmentation.
-      first_step: Number of batches to skip.
-      hard_classes: Images with one of these classes occur hard_class_factor times in an epoch (the
-        paper's bootstrapping).
-      hard_class_factor: See hard_classes.
-      worker: Index of this worker.
-      num_workers: Number of workers; each gets its share of every batch.
-      num_replicas: Number of replicas of all workers. A worker's share of a batch comes in one
-        piece of batch_size // num_replicas examples for each of its replicas.
+      builder, split: the data set, and one of its splits.
+      batch_size: of all replicas of all workers together.
+      crop_size: height and width of the crops.
+      mean_pixel: the color that pads images smaller than the crop.
+      seed: decides the order of examples and their augmentation.
+      first_step: number of batches to skip.
+      hard_classes, hard_class_factor: an image with one of these classes occurs this often in an
+        epoch (the paper's bootstrapping).
+      worker, num_workers: index and number; each worker gets its share of every batch.
+      num_replicas: of all workers. A worker's share comes in one piece for each of its replicas.
 
     Returns:
-      The dataset. Labels are in 0..C-1, or 255. Iterating raises InvalidArgumentError, which names
-      the image, for a label out of this range.
+      The dataset, with labels in 0..C-1 or 255. Iterating raises InvalidArgumentError, which names
+      the image, for another label.
 
     Raises:
-      ValueError: The replicas cannot share a batch equally, or split or hard_classes are unknown.
+      ValueError: the replicas cannot share a batch equally, or split or hard_classes are unknown.
     """
     if batch_size % num_replicas:
         raise ValueError(
@@ -229,10 +225,10 @@ def decode_part(
     neighbors, so one more column is decoded on each side.
 
     Args:
-      encoded: The file's bytes.
+      encoded: the file's bytes.
       corner: [2]: top and left of the rectangle.
       size: [2]: its height and width.
-      width: Of the whole image.
+      width: of the whole image.
 
     Returns:
       The pixels.

@@ -179,9 +179,9 @@ def make_config(
     """Builds the complete, locked config of a row at a scale.
 
     Args:
-      name: The run's folder at the paper's scale.
-      overrides: Dotted fields and their values at the paper's scale.
-      scale: A key of SCALES.
+      name: the run's folder at the paper's scale.
+      overrides: dotted fields and their values at the paper's scale.
+      scale: a key of SCALES.
 
     Raises:
       ValueError: For an unknown scale.

@@ -33,9 +33,9 @@ def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None
     """Collects what the runs of a table's rows have left.
 
     Args:
-      table: Such as `table5`.
-      scale: A key of base.SCALES.
-      runs: The folder of all runs.
+      table: such as `table5`.
+      scale: a key of base.SCALES.
+      runs: the folder of all runs.
 
     Returns:
       The contents of the table's JSON; None if none of its rows has been run.

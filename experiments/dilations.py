@@ -76,9 +76,9 @@ def find_violations(
 
     Args:
       convs: 3x3 convs of the stem, blocks and ASPP.
-      output_stride: Of the network.
-      multi_grid: Unit rates of block4 and later.
-      atrous_rates: Of ASPP's branches, as stated at output_stride 16.
+      output_stride: of the network.
+      multi_grid: unit rates of block4 and later.
+      atrous_rates: of ASPP's branches, as stated at output_stride 16.
 
     Returns:
       A line for each conv whose rate or input stride differs from the rule.

@@ -44,10 +44,10 @@ def plan(
     """Plans the training runs and evaluations of rows.
 
     Args:
-      rows: As tables.find_rows gives them.
-      scale: A key of base.SCALES.
-      seed: Of all training runs.
-      runs: The folder of all runs.
+      rows: as tables.find_rows gives them.
+      scale: a key of base.SCALES.
+      seed: of all training runs.
+      runs: the folder of all runs.
       data_dir: TFDS data directory; None for its default.
 
     Returns:
@@ -153,9 +153,9 @@ def matches_config(
     """Whether a folder holds a run of a config.
 
     Args:
-      folder: The run folder. A missing or damaged one does not match.
-      config: The config that the run should have.
-      relative_start: Path, below the folder of all runs, of the run whose weights it starts from.
+      folder: the run folder. A missing or damaged one does not match.
+      config: the config that the run should have.
+      relative_start: path, below the folder of all runs, of the run whose weights it starts from.
         The folder of all runs itself may have been moved or renamed since.
     """
     try:

@@ -110,10 +110,10 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
     """Runs one command of a work in its own process.
 
     Args:
-      command: What follows `python`.
-      work: Its output is appended to run.log in the work's folder.
-      name: Printed before each line of progress.
-      lock: File descriptor of the lock, which the process holds as long as it lives.
+      command: what follows `python`.
+      work: its output is appended to run.log in the work's folder.
+      name: printed before each line of progress.
+      lock: file descriptor of the lock, which the process holds as long as it lives.
 
     Returns:
       The exit code, and the first error or else the last line of the output.

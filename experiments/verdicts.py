@@ -39,10 +39,10 @@ def verdict(
     """Decides a claim of the paper.
 
     Args:
-      claim: The claim.
-      table: Its table, such as `table5`.
-      scores: For each row with a number, `table5/mg111`, its scores by seed.
-      draws: For each of them, by seed, [samples] mIoU of resampled images.
+      claim: the claim.
+      table: its table, such as `table5`.
+      scores: for each row with a number, `table5/mg111`, its scores by seed.
+      draws: for each of them, by seed, [samples] mIoU of resampled images.
 
     Returns:
       The claim's entry in the table's JSON: its text, verdict and the differences behind it.
