@@ -57,7 +57,7 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata.update(
             class_metadata(
                 [one["name"] for one in classes["classes"]],
-                [one["colour"] for one in classes["classes"]],
+                [one["color"] for one in classes["classes"]],
             )
         )
         return {

@@ -1,7 +1,7 @@
 """Classes of your own masks: masks -> a proposed classes.json; masks and classes.json -> class ids.
 
-classes.json holds {kind, classes: [{name, colour, value}], ignored: [value]}; a value is an index,
-or #rrggbb where kind is "colours".
+classes.json holds {kind, classes: [{name, color, value}], ignored: [value]}; a value is an index,
+or #rrggbb where kind is "colors".
 """
 
 import json
@@ -15,7 +15,7 @@ from data.features import open_image
 from data.files import write_json
 from data.terminal import percent, track
 
-KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colours"}  # Pillow's mode.
+KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colors"}  # Pillow's mode.
 MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 
@@ -127,19 +127,19 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
 
     VOC's border is ignored: 255, or its color.
     """
-    ignored = VOC_BORDER_COLOR if found.kind == "colours" else IGNORE_LABEL
-    if found.kind != "colours" and found.pixels.keys() == {0, IGNORE_LABEL}:
+    ignored = VOC_BORDER_COLOR if found.kind == "colors" else IGNORE_LABEL
+    if found.kind != "colors" and found.pixels.keys() == {0, IGNORE_LABEL}:
         ignored = None  # Black and white: two classes.
     classes = []
     for value in sorted(found.pixels.keys() - {ignored}):
-        if found.kind == "colours":
+        if found.kind == "colors":
             color = [value >> 16, value >> 8 & 255, value & 255]
         elif found.kind == "palette":
             color = found.palette[value]
         else:
             color = voc_palette()[len(classes)].tolist()
         name = f"class_{len(classes)}"
-        classes.append({"name": name, "colour": color, "value": _format_value(found.kind, value)})
+        classes.append({"name": name, "color": color, "value": _format_value(found.kind, value)})
     return {
         "kind": found.kind,
         "classes": classes,
@@ -156,7 +156,7 @@ def _describe_proposal(classes, pixels, class_file):
         f"  {value:>8}  {percent(pixels[_parse_value(value)] / total):>6} %  {meaning}"
         for value, meaning in meanings.items()
     ]
-    what = "colors" if classes["kind"] == "colours" else "values"
+    what = "colors" if classes["kind"] == "colors" else "values"
     return "\n".join(
         [
             f"The masks have {len(pixels)} {what} ({classes['kind']}); proposed ids:",
@@ -177,7 +177,7 @@ def read_classes(class_file: pathlib.Path) -> dict[str, Any]:
         numbers = [_parse_value(value) for value in values]
         names = [one["name"] for one in classes["classes"]]
         for one in classes["classes"]:
-            red, green, blue = one["colour"]
+            red, green, blue = one["color"]
             bytes([red, green, blue])  # ValueError outside 0..255.
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -239,7 +239,7 @@ def _unique_runs(values):
 
 def _format_value(kind, value):
     """A value of a mask -> its form in classes.json: an index, or #rrggbb."""
-    return f"#{value:06x}" if kind == "colours" else value
+    return f"#{value:06x}" if kind == "colors" else value
 
 
 def _parse_value(value):

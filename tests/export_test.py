@@ -144,20 +144,20 @@ def test_the_documented_request_is_one_of_tf_servings(loaded, tmp_path):
 
 def of_kinds():
     """Pictures of all kinds, as files."""
-    colours = images_of(1, 30, 50)[0]
+    colors = images_of(1, 30, 50)[0]
     alpha = np.linspace(0, 255, 50).astype(np.uint8)[None].repeat(30, axis=0)
-    grey = Image.fromarray(colours[:, :, 0])
+    grey = Image.fromarray(colors[:, :, 0])
     return {
-        "rgb": file_of(colours),
-        "rgba": file_of(np.dstack([colours, alpha])),
+        "rgb": file_of(colors),
+        "rgba": file_of(np.dstack([colors, alpha])),
         "grey": file_of(grey),
-        "two colours": file_of(grey.convert("1")),
+        "two colors": file_of(grey.convert("1")),
         "grey and alpha": file_of(Image.merge("LA", (grey, Image.fromarray(alpha)))),
         "16 bits": file_of(np.arange(0, 65536, 32, np.int32).astype(np.uint16).reshape(32, 64)),
-        "palette": file_of(Image.fromarray(colours).quantize(16)),
-        "transparent palette": file_of(Image.fromarray(colours).quantize(16), transparency=3),
+        "palette": file_of(Image.fromarray(colors).quantize(16)),
+        "transparent palette": file_of(Image.fromarray(colors).quantize(16), transparency=3),
         "grey jpeg": file_of(grey, "JPEG"),
-        "progressive jpeg": file_of(colours, "JPEG", progressive=True, quality=95),
+        "progressive jpeg": file_of(colors, "JPEG", progressive=True, quality=95),
     }
 
 

@@ -23,8 +23,8 @@ MEAN = (10.0, 20.0, 30.0)
 
 
 @pytest.fixture(scope="module")
-def coloured():
-    """A model whose class is the strongest of three colours, at every pixel."""
+def colored():
+    """A model whose class is the strongest of three colors, at every pixel."""
     images = keras.Input((None, None, 3))
     return keras.Model(images, keras.layers.Rescaling(0.1, name="logits")(images))
 
@@ -44,10 +44,10 @@ def test_padding_reaches_a_multiple_plus_one(size, output_stride):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (30, 47)])
-def test_probabilities_are_of_the_image_and_sum_to_one(coloured, size):
+def test_probabilities_are_of_the_image_and_sum_to_one(colored, size):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype("uint8")
     probabilities = np.array(
-        class_probabilities(coloured, images, output_stride=16, mean_pixel=MEAN)
+        class_probabilities(colored, images, output_stride=16, mean_pixel=MEAN)
     )
     assert probabilities.shape == (2, *size, 3)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)

@@ -19,7 +19,7 @@ def pets(tmp_path):
 @pytest.mark.parametrize(
     "save, kind, values",
     [
-        (save_colors, "colours", ["#000000", "#0000ff", "#ff0000"]),
+        (save_colors, "colors", ["#000000", "#0000ff", "#ff0000"]),
         (save_gray, "indices", [0, 1, 2, 3]),
         (save_label, "palette", [0, 1, 2, 3]),
     ],
@@ -36,7 +36,7 @@ def test_masks_are_found_out_proposed_and_built(pets, save, kind, values):
     builder = build_pets(pets)
     assert builder.info.metadata["class_names"][:2] == ["class_0", "paw"]
     # Colors are sorted: blue comes before red; VOC's color of the border is ignored.
-    table = np.array([0, 2, 1, 255]) if kind == "colours" else np.arange(4)
+    table = np.array([0, 2, 1, 255]) if kind == "colors" else np.arange(4)
     labels = labels_of(builder)
     assert labels.keys() == ids.keys()
     for name, label in labels.items():
@@ -65,7 +65,7 @@ def sixteen_bits(pets):
 
 
 def many_classes(pets):
-    classes = [{"name": f"c{i}", "colour": [0, 0, 0], "value": i} for i in range(256)]
+    classes = [{"name": f"c{i}", "color": [0, 0, 0], "value": i} for i in range(256)]
     kind = {"kind": "indices", "classes": classes, "ignored": []}
     (pets / "classes.json").write_text(json.dumps(kind))
 
@@ -82,7 +82,7 @@ def unknown_value(pets):
     "damage, said",
     [
         (convert_mask("RGBA"), "pet03.png is a PNG of mode RGBA.*Convert it"),
-        (convert_mask("RGB"), "pet03.png is a mask of colours, but .*classes.json is of indices"),
+        (convert_mask("RGB"), "pet03.png is a mask of colors, but .*classes.json is of indices"),
         (many_classes, "classes.json has 256 classes; there can be 1 to 255"),
         (jpeg_mask, "pet03.png is a JPEG of mode L"),
         (sixteen_bits, "pet03.png is a PNG of mode I;16.*Convert it"),

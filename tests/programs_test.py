@@ -180,9 +180,9 @@ def test_what_vocs_server_does_not_take_is_not_written_for_it(run, shapes_dir):
 
 def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp_path):
     (tmp_path / "photos").mkdir()
-    colours = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / "photos" / "a.png")
-    Image.fromarray(colours[:40]).convert("CMYK").save(tmp_path / "photos" / "b.jpg")
+    colors = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    Image.fromarray(colors).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(colors[:40]).convert("CMYK").save(tmp_path / "photos" / "b.jpg")
     (tmp_path / "photos" / "c.jpg").write_text("no photo")
     code, out = program(
         "export.py",
