@@ -7,7 +7,7 @@ Every row of the picture is an image of the val split of `shapes`; its columns a
 label, and the predictions of Table 1's rows at output stride 8, 16 and 32, with their mIoU over the
 whole split. The networks are equal but for strides and rates; each is trained and evaluated at its
 output stride. Images are the first ones of the split with at least MIN_CLASSES classes beside the
-background, so that no prediction has a say in the choice.
+background: no prediction has a say in the choice.
 """
 
 import io
@@ -24,6 +24,7 @@ from data.pictures import full_palette
 from data.pipeline import eval_examples
 from data.terminal import errors_in_a_line, make_parser, percent
 from evaluation.prediction import make_predictor
+from experiments import base, tables
 from model.deeplabv3 import deeplabv3
 from training.checkpoints import load_weights
 from training.run_folder import read_config
@@ -74,9 +75,15 @@ def draw(titles: list[str], columns: list[list[np.ndarray]]) -> bytes:
     return file.getvalue()
 
 
+def folder_of(row: str, runs: pathlib.Path) -> pathlib.Path:
+    """A row of Table 1, and the folder of all runs -> the folder of the run that it scores."""
+    name = f"table1/{row}"
+    return runs / base.run_name(tables.row_of(name).shares or name, "shapes")
+
+
 def illustrate(runs: pathlib.Path, data_dir: str | None) -> bytes:
     """A folder of runs, with Table 1's at the scale of shapes -> the picture as a PNG."""
-    folders = [runs / "shapes" / "table1" / row for row in ROWS]
+    folders = [folder_of(row, runs) for row in ROWS]
     if missing := [folder for folder in folders if not (folder / "eval.json").exists()]:
         raise FileNotFoundError(
             f"{missing[0]} has not been run: python -m experiments.run "

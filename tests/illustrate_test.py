@@ -20,7 +20,7 @@ from training.run_folder import open_run
 def runs(tmp_path):
     for row in illustrate.ROWS:
         config = tables.config_of(f"table1/{row}", "shapes")
-        folder = tmp_path / "shapes" / "table1" / row
+        folder = illustrate.folder_of(row, tmp_path)
         open_run(folder, as_data(config))
         Checkpoints(folder, deeplabv3(**config.model)).save(1)
         (folder / "eval.json").write_text(json.dumps({"miou": 0.25}))
@@ -43,8 +43,10 @@ def test_a_row_of_it_is_image_label_and_three_predictions(runs, shapes_dir, monk
 
 
 def test_a_row_that_was_not_run_is_named_with_its_command(runs, tmp_path):
-    (runs / "shapes" / "table1" / "os16" / "eval.json").unlink()
-    with pytest.raises(FileNotFoundError, match="os16 has not been run: python -m experiments.run"):
+    folder = illustrate.folder_of("os16", runs)
+    assert folder == runs / "shapes" / "table2" / "resnet50_block7"  # Which is Table 2's, too.
+    (folder / "eval.json").unlink()
+    with pytest.raises(FileNotFoundError, match="block7 has not been run: python -m experiments"):
         illustrate.illustrate(runs, None)
 
 

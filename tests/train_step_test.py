@@ -233,7 +233,7 @@ def test_half_precision_trains_float32_weights(precision):
     got, weights = steps_of(small_config(precision=precision, **CASCADE))
     assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
     np.testing.assert_allclose(got[:, :2], plain[:, :2], rtol=2e-3)
-    # Of the first step: where oneDNN lacks AVX-512, later ones differ by what rounding has grown to.
+    # Of the first step: without AVX-512, rounding grows in the later ones.
     np.testing.assert_allclose(got[0, 2], plain[0, 2], rtol=0.05)
     model = deeplabv3(**small_config().model, precision=precision)
     assert model.get_layer("block1_unit1_1_conv").compute_dtype == precision.removeprefix("mixed_")
