@@ -28,13 +28,19 @@ from evaluation.protocol import result_name
 from evaluation.scores import report
 from evaluation.submission import submit
 from experiments import base
-from experiments.command_line import define_inference_flags, inference_from_flags, run_program
+from experiments.command_line import (
+    define_data_dir,
+    define_inference_flags,
+    define_run,
+    inference_from_flags,
+    run_program,
+)
 from model.deeplabv3 import deeplabv3
 from pretrained.import_run import import_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data
 
-INFERENCE = define_inference_flags()
+RUN, INFERENCE, DATA_DIR = define_run(), define_inference_flags(), define_data_dir()
 SPLIT = flags.DEFINE_string("split", None, "Split to score. Default: the run's eval split.")
 MASKS = flags.DEFINE_string("masks", None, "Folder for the predictions, as ID.png.")
 SUBMISSION = flags.DEFINE_string(
@@ -43,7 +49,7 @@ SUBMISSION = flags.DEFINE_string(
 
 
 def main(_) -> None:
-    run = import_run(INFERENCE.run.value, base.as_data(base.get_config()))
+    run = import_run(RUN.value, base.as_data(base.get_config()))
     config = read_config(run)
     own = base.inference_of(config)
     inference = inference_from_flags(INFERENCE, own)
@@ -58,7 +64,7 @@ def main(_) -> None:
         backbone=config.model.backbone,
         dataset=config.eval_data.dataset,
         **inference,
-        data_dir=INFERENCE.data_dir.value,
+        data_dir=DATA_DIR.value,
     )
     evaluator.check_class_names(read_data(run)["class_names"])
     step = load_weights(evaluator.model, run)

@@ -33,11 +33,17 @@ from data.terminal import table
 from deployment.exporter import HEADER, Exporter, check_replaceable
 from deployment.formats import FORMATS, check_formats
 from experiments import base
-from experiments.command_line import define_inference_flags, inference_from_flags, run_program
+from experiments.command_line import (
+    define_data_dir,
+    define_inference_flags,
+    define_run,
+    inference_from_flags,
+    run_program,
+)
 from pretrained.import_run import import_run
 from training.run_folder import read_config, read_data
 
-INFERENCE = define_inference_flags()
+RUN, INFERENCE, DATA_DIR = define_run(), define_inference_flags(), define_data_dir()
 FORMAT = flags.DEFINE_list("format", "saved_model", f"One or more of {', '.join(FORMATS)}.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of a single format. Default: RUN/FORMAT.")
 SIZE = flags.DEFINE_list(
@@ -61,7 +67,7 @@ def size_from_flag() -> tuple[int, int] | None:
 
 def main(_) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # Temporary files are deleted then.
-    run = import_run(INFERENCE.run.value, base.as_data(base.get_config()))
+    run = import_run(RUN.value, base.as_data(base.get_config()))
     inference = inference_from_flags(INFERENCE, dict(read_config(run).eval))
     size = size_from_flag()
     read_data(run)
@@ -77,7 +83,7 @@ def main(_) -> None:
         inference=inference,
         size=size,
         gate_images=GATE_IMAGES.value,
-        data_dir=INFERENCE.data_dir.value,
+        data_dir=DATA_DIR.value,
     )
     rows, failed = [], []
     for name, folder in folders.items():

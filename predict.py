@@ -33,22 +33,19 @@ from data.files import write_bytes
 from data.photos import draw_overlay, find_photos, read_photo
 from data.pictures import full_palette, mask_png
 from data.terminal import track
-from evaluation.prediction import in_pieces, prediction_margin, predictor
+from evaluation.prediction import make_predictor, predict_in_pieces, prediction_margin
 from experiments import base
-from experiments.command_line import run_program
+from experiments.command_line import define_output_stride, define_run, run_program
 from model.deeplabv3 import HEADS, deeplabv3
 from pretrained.import_run import import_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data
 
-RUN = flags.DEFINE_string(
-    "run", None, "Run folder, or a third-party checkpoint (docs/pretrained.md)."
-)
+RUN, OUTPUT_STRIDE = define_run(required=False), define_output_stride()
 SAVED_MODEL = flags.DEFINE_string(
     "saved_model", None, "A SavedModel by export.py, in place of --run."
 )
 OUTPUT = flags.DEFINE_string("output", "predictions", "Folder for the results.")
-OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", None, "Default: the run's setting.")
 FLIP = flags.DEFINE_bool(
     "flip", False, "Average predictions over the photo and its horizontal flip; twice the time."
 )
@@ -80,7 +77,7 @@ def from_run(run: pathlib.Path) -> Segmenter:
     model = deeplabv3(**arguments)
     load_weights(model, run)
     return Segmenter(
-        predictor(
+        make_predictor(
             model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
         ),
         data["class_names"],
@@ -159,7 +156,7 @@ def write_prediction(
     segmenter: Segmenter, photo: np.ndarray, output: pathlib.Path, name: str
 ) -> None:
     """[H, W, 3] uint8 photo -> NAME_mask.png and NAME_overlay.jpg in the output folder."""
-    class_ids = in_pieces(
+    class_ids = predict_in_pieces(
         segmenter.predict, photo, margin=segmenter.margin, corners=segmenter.corners
     )
     names = segmenter.class_names

@@ -39,7 +39,7 @@ from data.terminal import duration
 from evaluation.evaluator import Evaluator
 from evaluation.scores import report
 from experiments.base import as_data, inference_of
-from experiments.command_line import define_config, run_program
+from experiments.command_line import define_config, define_data_dir, run_program
 from model.deeplabv3 import deeplabv3
 from model.layers import freeze_batch_norm
 from model.resnet import BACKBONES
@@ -63,9 +63,7 @@ from training.train_step import TrainState, TrainStep, make_state, make_train_st
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/NAME.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "TFDS data directory. Default: ~/tensorflow_datasets."
-)
+DATA_DIR = define_data_dir()
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", STRATEGIES, "Where to compute; auto uses every device it finds."
 )
@@ -98,9 +96,9 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     check(config, strategy)
-    keras.utils.set_random_seed(config.seed)
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
+    keras.utils.set_random_seed(config.seed)  # After a build of the data set, which draws numbers.
     state, train_step = build(config, workdir, strategy)
     checkpoints = Checkpoints(workdir, state.model, state.checkpoint())
     evaluator = open_folder(config, workdir, builder, data_dir) if is_chief(strategy) else None

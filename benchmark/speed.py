@@ -69,7 +69,7 @@ from data.files import between_markers, write_json, write_text
 from data.terminal import errors_in_a_line, make_parser, table, track
 from deployment.inference_graph import freeze
 from deployment.saved_model import Segmenter, write_saved_model
-from evaluation.prediction import predictor
+from evaluation.prediction import make_predictor as make_compiled_predictor
 from evaluation.protocol import code_version
 from experiments.base import get_config
 from experiments.cost import useful_multiply_adds
@@ -128,7 +128,7 @@ def make_predictor(
     model: keras.Model, images: np.ndarray, *, backbone: str, **inference: Any
 ) -> Callable[[], object]:
     """A model and [B, H, W, 3] images -> a function that predicts their class ids as eval.py."""
-    predict = predictor(model, backbone=backbone, **inference)
+    predict = make_compiled_predictor(model, backbone=backbone, **inference)
     return lambda: predict(images).numpy()
 
 

@@ -1,4 +1,4 @@
-"""How good a prediction is near the boundaries of the label."""
+"""Scores near the boundaries of the label: trimaps and boundary IoU."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from scipy import ndimage
 from evaluation.metrics import confusion_matrix
 
 TRIMAP_WIDTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40)  # Pixels.
-DIAGONAL_SHARE = 0.02  # Of boundary IoU, in its paper.
+BAND_WIDTH = 0.02  # Of the image's diagonal; boundary IoU's paper.
 
 
 def distance_to_others(label: np.ndarray) -> np.ndarray:
     """[H, W] class ids -> [H, W] distance in pixels to the nearest pixel of another id.
 
-    A pixel at a boundary has 1. 255 is another id too; beyond the image's edge there is none, and
-    where all ids are alike the distance is infinite.
+    A pixel at a boundary has 1. 255 is an id like the others. The image's edge is not a boundary:
+    where all ids are equal the distance is infinite.
     """
     distance = np.full(label.shape, np.inf)
     for value, box in _boxes(label):
@@ -51,11 +51,11 @@ def boundary_counts(
 ) -> np.ndarray:
     """Two [H, W] of class ids -> [C, 2] pixels in both, and in either, of the classes' inner bands.
 
-    A class's band is what of its mask lies within 2 % of the image's diagonal of the mask's edge;
-    the quotient of the sums over all images is its boundary IoU. Pixels of ignore_label belong to
+    A class's band is the part of its mask within 2 % of the image's diagonal from the mask's edge.
+    Its boundary IoU is the quotient of the sums over all images. Pixels of ignore_label belong to
     no mask, whatever is predicted there. Source: Cheng et al., "Boundary IoU", 2021.
     """
-    width = max(1, round(DIAGONAL_SHARE * np.hypot(*label.shape)))
+    width = max(1, round(BAND_WIDTH * np.hypot(*label.shape)))
     prediction = np.where(label == ignore_label, ignore_label, prediction)
     ours, theirs = (_bands(ids, width, ignore_label) for ids in (label, prediction))
     in_ours, in_theirs, in_both = (
@@ -69,16 +69,16 @@ def _bands(ids, width, ignore_label):
     """[H, W] ids -> the same within width of an id's edge or the image's, else ignore_label."""
     bands = np.full(ids.shape, ignore_label)
     for value, box in _boxes(ids):
-        mask = np.pad(ids[box] == value, 1)  # Beyond the box there is no more of it.
+        mask = np.pad(ids[box] == value, 1)  # The mask does not extend beyond the box.
         near = (mask & (ndimage.distance_transform_edt(mask) <= width))[1:-1, 1:-1]
         bands[box][near] = value
     return bands
 
 
 def _boxes(ids):
-    """[H, W] ids -> each id and the part of the image that holds it, with one pixel around it.
+    """[H, W] ids -> each id and its bounding box, with one pixel around it.
 
-    The nearest pixel of another id is in there: on the way to one that is not lies the rim.
+    The box holds the nearest pixel of another id: the way to one outside crosses the box's rim.
     """
     for value, box in enumerate(ndimage.find_objects(ids.astype(np.int32) + 1)):
         if box is not None:

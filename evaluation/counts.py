@@ -17,20 +17,26 @@ class Counts(NamedTuple):
     confusions: np.ndarray  # [N, C, C], one for each image; the split's is their sum.
     trimap: np.ndarray  # [len(TRIMAP_WIDTHS), C, C], near boundaries.
     boundary: np.ndarray  # [C, 2], of boundary IoU.
-    labels_sha256: str  # Of what was scored against, to the last pixel.
+    labels_sha256: str  # Of all labels, to the last pixel.
 
 
-def evaluate(
+def count_pixels(
     predictions: Iterable[tuple[dict[str, Any], np.ndarray]],
     *,
     num_images: int,
     num_classes: int,
     ignore_label: int,
 ) -> Counts:
-    """(example, [H, W] class ids) of each image, in any order -> the counts of exactly num_images.
+    """(example, [H, W] class ids) of each image, in any order -> the counts of the whole split.
 
-    An example holds id and label [H, W], which is scored at its own size: never resized, cropped
-    or dropped. Raises ValueError where another number of images came.
+    Args:
+      predictions: an example holds `id` and `label` [H, W], which is scored at its own size: never
+        resized, cropped or dropped.
+      num_images: of the split.
+      num_classes, ignore_label: of its labels.
+
+    Raises:
+      ValueError: an image came twice, or another number of images than num_images.
     """
     facts = {"num_classes": num_classes, "ignore_label": ignore_label}
     confusions, digests = {}, {}

@@ -15,12 +15,12 @@ from data.files import write_bytes, write_json
 from data.pictures import full_palette, mask_png
 from data.pipeline import check_split, eval_examples
 from data.terminal import track
-from evaluation.counts import Counts, evaluate
-from evaluation.gallery import chosen, write_gallery
-from evaluation.prediction import predictions, predictor
+from evaluation.counts import Counts, count_pixels
+from evaluation.gallery import select_examples, write_gallery
+from evaluation.prediction import make_predictor, predict_examples
 from evaluation.protocol import EVALUATOR_VERSION, code_version, protocol_hash
 from evaluation.results import write_counts
-from evaluation.scores import scores
+from evaluation.scores import compute_scores
 from model.deeplabv3 import corners_of
 from model.inference import padding_multiple
 
@@ -70,7 +70,7 @@ class Evaluator:
         official = getattr(self.builder, "SPLIT_SIZES", {})
         self.official_images = official.get(split, self.num_images)
         padding_multiple(output_stride, scales)  # Raises for scales that are not possible.
-        self.predict = predictor(model, backbone=backbone, **self.inference)
+        self.predict = make_predictor(model, backbone=backbone, **self.inference)
 
     def check_class_names(self, trained: Sequence[str]) -> None:
         """Raises ValueError where a run was trained on other classes than it is scored on."""
@@ -87,7 +87,7 @@ class Evaluator:
     ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """(example, [H, W] class ids) of each image of the split, or of some ids, in any order."""
         examples = eval_examples(self.builder, self.split, ids)
-        return predictions(self.predict, examples.as_numpy_iterator())
+        return predict_examples(self.predict, examples.as_numpy_iterator())
 
     def score(
         self, step: int, config: Mapping[str, Any], masks: pathlib.Path | None = None
@@ -109,7 +109,7 @@ class Evaluator:
         pairs = track(self.predictions(), f"evaluating {self.split}", self.num_images)
         if masks:
             pairs = self._save_masks(pairs, masks)
-        counts = evaluate(
+        counts = count_pixels(
             pairs,
             num_images=self.num_images,
             num_classes=len(self.class_names),
@@ -121,7 +121,7 @@ class Evaluator:
                 f"{IGNORE_LABEL}. It can be predicted, not scored."
             )
         result = {
-            **scores(counts, self.class_names),
+            **compute_scores(counts, self.class_names),
             "num_images": self.num_images,
             "official_images": self.official_images,
             "protocol": self.protocol(counts.ids, counts.labels_sha256),
@@ -185,7 +185,7 @@ class Evaluator:
         # The counts first: a JSON never lies without its own.
         write_counts(folder / f"{name}.npz", counts)
         write_json(folder / f"{name}.json", result)
-        wanted = {image for ids in chosen(counts).values() for image in ids}
+        wanted = {image for ids in select_examples(counts).values() for image in ids}
         write_gallery(
             folder / f"{name}.html", result, counts, self.predictions(wanted), self.palette
         )

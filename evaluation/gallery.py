@@ -1,4 +1,4 @@
-"""An evaluation as a page to look at: scores, confusion, boundaries, and images good and bad."""
+"""eval.html: scores, confusion, boundaries, and the worst, median and best images."""
 
 import html
 import pathlib
@@ -12,10 +12,10 @@ from data.classes import IGNORE_LABEL
 from data.pictures import embed_image, embed_label, embed_png, figure_png, full_palette, write_page
 from evaluation.counts import Counts
 from evaluation.metrics import iou_per_class, mean_iou
-from evaluation.scores import images_said
+from evaluation.scores import image_count_text
 
-SHOWN = 6  # Images of each kind.
-ERROR_COLOURS = full_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
+NUM_SHOWN = 6  # Images of each kind.
+ERROR_COLORS = full_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
 
 # Shows the figures of a class, or all of them, and hides headings that have none.
 FILTER = """
@@ -33,18 +33,18 @@ document.getElementById("class").onchange = event => {
 """  # noqa: E501
 
 
-def chosen(counts: Counts) -> dict[str, list[str]]:
+def select_examples(counts: Counts) -> dict[str, list[str]]:
     """The counts of a split -> the ids of images to show, by kind: worst, median, best.
 
     By each image's mIoU over the classes seen in it; images without a valid pixel are left out.
     """
     each = np.array([mean_iou(confusion) for confusion in counts.confusions])
     order = [counts.ids[i] for i in np.argsort(each, kind="stable") if not np.isnan(each[i])]
-    middle = max(0, len(order) // 2 - SHOWN // 2)
+    middle = max(0, len(order) // 2 - NUM_SHOWN // 2)
     return {
-        "Worst": order[:SHOWN],
-        "Median": order[middle : middle + SHOWN],
-        "Best": order[::-1][:SHOWN],
+        "Worst": order[:NUM_SHOWN],
+        "Median": order[middle : middle + NUM_SHOWN],
+        "Best": order[::-1][:NUM_SHOWN],
     }
 
 
@@ -55,10 +55,14 @@ def write_gallery(
     shown: Iterable[tuple[dict[str, Any], np.ndarray]],
     palette: np.ndarray,
 ) -> None:
-    """What eval.json holds, the counts, and images with their predictions -> a page.
+    """Writes the page, which needs no other file.
 
-    shown: (example, [H, W] class ids) of those that chosen(counts) names, in any order. palette:
-    [256, 3], the colours of the ids. The page needs no other file.
+    Args:
+      file: eval.html.
+      result: the content of eval.json.
+      counts: behind it.
+      shown: (example, [H, W] class ids) of the images that select_examples names, in any order.
+      palette: [256, 3], the colors of the ids.
     """
     names = list(result["iou_per_class"])
     confusion = counts.confusions.sum(0)
@@ -69,15 +73,15 @@ def write_gallery(
     options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
     sections = "".join(
         f"<section><h2>{kind}</h2>{''.join(figures[name] for name in ids)}</section>"
-        for kind, ids in chosen(counts).items()
+        for kind, ids in select_examples(counts).items()
     )
     protocol = ", ".join(f"{field} {value}" for field, value in result["protocol"].items())
     made_by = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     body = (
-        f"<p>Step {result['step']}, {images_said(result)}. {made_by}. Protocol: "
+        f"<p>Step {result['step']}, {image_count_text(result)}. {made_by}. Protocol: "
         f"{html.escape(protocol)}.</p>"
         + _scores(result, palette)
-        + embed_png(_confusion_plot(confusion, names), "row-normalised confusion")
+        + embed_png(_confusion_plot(confusion, names), "row-normalized confusion")
         + embed_png(_trimap_plot(result), "mIoU near boundaries")
         + "<h2>Images</h2><p>Photo, label, prediction, errors in red. Show only those with "
         f'<select id="class"><option value="">any class</option>{options}</select></p>'
@@ -98,7 +102,7 @@ def _figure(example, prediction, names, palette, counts):
         embed_image(example["image"]),
         embed_label(label, palette),
         embed_label(prediction, palette, "prediction"),
-        embed_label(errors, ERROR_COLOURS, "errors"),
+        embed_label(errors, ERROR_COLORS, "errors"),
     ]
     classes = html.escape("|".join(names[k] for k in seen))
     caption = f"{name}: {100 * mean_iou(confusion):.1f} %"

@@ -1,4 +1,4 @@
-"""One confusion matrix, and everything that is derived from it."""
+"""Scores of a confusion matrix, and their intervals over images."""
 
 import numpy as np
 
@@ -31,19 +31,19 @@ def confusion_matrix(
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     """[C, C] pixel counts -> [C] intersection over union, NaN for a class that no label has.
 
-    So all predictions of the same images are scored over the same classes. Where a class without a
-    label is predicted, the pixel counts against the class that it is labelled with.
+    Hence all predictions of the same images are scored over the same classes. A pixel predicted as
+    a class without labels counts against the class of its own label.
     """
     intersection = np.diag(confusion).astype(float)
-    labelled = confusion.sum(1)
-    union = confusion.sum(0) + labelled - intersection
-    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=labelled > 0)
+    labeled = confusion.sum(1)
+    union = confusion.sum(0) + labeled - intersection
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=labeled > 0)
 
 
 def mean_over_classes(ious: np.ndarray) -> np.ndarray:
-    """[..., C] IoU -> [...] its mean over the classes that are not NaN; NaN where all are."""
-    seen = ~np.isnan(ious)
-    total, number = np.where(seen, ious, 0).sum(-1), seen.sum(-1)
+    """[..., C] IoU -> [...] the mean over the classes that are not NaN; NaN where all are."""
+    defined = ~np.isnan(ious)
+    total, number = np.where(defined, ious, 0).sum(-1), defined.sum(-1)
     return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
@@ -56,19 +56,19 @@ def mean_iou(confusion: np.ndarray) -> float:
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
-    """[C, C] pixel counts -> the fraction of pixels whose class is right; NaN for none."""
+    """[C, C] pixel counts -> the fraction of correct pixels; NaN where nothing was counted."""
     return float(np.diag(confusion).sum() / confusion.sum()) if confusion.any() else float("nan")
 
 
 def mean_accuracy(confusion: np.ndarray) -> float:
-    """[C, C] pixel counts -> the mean over labelled classes of the fraction that is right."""
-    labelled = confusion.sum(1)
-    right = np.diag(confusion)[labelled > 0] / labelled[labelled > 0]
-    return float(right.mean()) if right.size else float("nan")
+    """[C, C] pixel counts -> the mean, over labeled classes, of the fraction of correct pixels."""
+    labeled = confusion.sum(1)
+    accuracies = np.diag(confusion)[labeled > 0] / labeled[labeled > 0]
+    return float(accuracies.mean()) if accuracies.size else float("nan")
 
 
 def frequency_weighted_iou(confusion: np.ndarray) -> float:
-    """[C, C] pixel counts -> IoU, weighted by the classes' share of the labelled pixels."""
+    """[C, C] pixel counts -> IoU, weighted by the classes' share of the labeled pixels."""
     if not confusion.any():
         return float("nan")
     return float(np.nansum(iou_per_class(confusion) * confusion.sum(1)) / confusion.sum())
@@ -77,22 +77,22 @@ def frequency_weighted_iou(confusion: np.ndarray) -> float:
 def resampled_ious(confusions: np.ndarray, *, samples: int = 1000, seed: int = 0) -> np.ndarray:
     """[N, C, C] pixel counts of N images -> [samples, C] IoU of N images drawn with replacement.
 
-    NaN for a class that no label has; one that only a sample lacks counts as in the whole, so that
-    means over classes are always over the same ones. Two runs over the same images are
-    drawn alike, with the same seed: differences are paired.
+    NaN for a class that no label has. A class that only a sample lacks keeps its IoU of the whole
+    split, so that every mean is over the same classes. With one seed, two runs over the same images
+    get the same samples: their differences are paired.
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
     """
     n, c, _ = confusions.shape
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
-    drawn = (times @ confusions.reshape(n, c * c)).reshape(samples, c, c)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
+    drawn = (draws @ confusions.reshape(n, c * c)).reshape(samples, c, c)
     ious = np.stack([iou_per_class(confusion) for confusion in drawn])
     return np.where(np.isnan(ious), iou_per_class(confusions.sum(0)), ious)
 
 
 def interval(values: np.ndarray, coverage: float = 0.95) -> tuple[float, float]:
-    """Resampled values -> the bounds between which the middle `coverage` of them lie.
+    """Resampled values -> the bounds of the central interval that holds `coverage` of them.
 
-    NaN are left out; both bounds are NaN where all values are.
+    NaNs are ignored; both bounds are NaN where all values are.
     """
     if np.isnan(values).all():
         return float("nan"), float("nan")

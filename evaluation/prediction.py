@@ -14,15 +14,15 @@ from model.deeplabv3 import corners_of
 from model.inference import class_ids, class_probabilities
 from model.resnet import BACKBONES, receptive_field
 
-BATCH_PIXELS = 1_000_000  # Of images predicted together: five of VOC's.
-MAX_WAITING = 64  # Images kept until there are more of their size.
+BATCH_PIXELS = 1_000_000  # Of images predicted together; five images of VOC.
+MAX_WAITING = 64  # Images held back until more of their size come.
 GRID = 256  # Pixels; a multiple of every output_stride.
-# Of a piece with its margins. ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
-PART_SIDE = 11 * GRID
+# Of a piece with its margins; ResNet-101 takes about 5 GB for it at output_stride 8, 3 GB at 16.
+PIECE_SIDE = 11 * GRID
 MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven blocks over twice that.
 
 
-def predictor(
+def make_predictor(
     model: keras.Model,
     *,
     backbone: str,
@@ -30,7 +30,10 @@ def predictor(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> a compiled [B, H, W, 3] uint8 images -> [B, H, W] class ids."""
+    """A model at output_stride -> a compiled function of images.
+
+    The function: [B, H, W, 3] uint8 images -> [B, H, W] class ids.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
     def predict(images):
@@ -48,7 +51,7 @@ def predictor(
     return predict
 
 
-def predictions(
+def predict_examples(
     predict: Callable[[np.ndarray], np.ndarray],
     examples: Iterable[dict[str, Any]],
     *,
@@ -57,17 +60,17 @@ def predictions(
     """Examples with an image [H, W, 3] -> (example, [H, W] class ids) of each, in another order.
 
     predict: [B, H, W, 3] -> [B, H, W]. Images of equal size are predicted together, up to
-    batch_pixels, which changes the time it takes and nothing else.
+    batch_pixels, which affects the time only.
     """
-    for batch in equal_sizes(examples, batch_pixels):
+    for batch in batch_by_size(examples, batch_pixels):
         images = np.stack([example["image"] for example in batch])
         yield from zip(batch, np.asarray(predict(images)), strict=True)
 
 
-def equal_sizes(
+def batch_by_size(
     examples: Iterable[dict[str, Any]], batch_pixels: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Examples -> batches of them whose images are of one size, of at most batch_pixels."""
+    """Examples -> batches whose images have one size, of at most batch_pixels in all."""
     waiting = {}
     for example in examples:
         size = example["image"].shape[:2]
@@ -76,33 +79,38 @@ def equal_sizes(
         if (len(batch) + 1) * math.prod(size) > batch_pixels:
             yield waiting.pop(size)
         elif sum(map(len, waiting.values())) > MAX_WAITING:
-            yield waiting.pop(next(iter(waiting)))  # What has waited longest.
+            yield waiting.pop(next(iter(waiting)))  # The size that has waited longest.
     yield from waiting.values()
 
 
-def in_pieces(
+def predict_in_pieces(
     predict: Callable[[np.ndarray], np.ndarray],
     image: np.ndarray,
     *,
     margin: int,
     corners: str = "aligned",
-    part_side: int = PART_SIDE,
+    piece_side: int = PIECE_SIDE,
 ) -> np.ndarray:
     """[H, W, 3] uint8 image of any size -> [H, W] uint8 class ids, in pieces if it is large.
 
-    predict: [1, h, w, 3] -> [1, h, w], at scale 1. An image of more pixels than a square of
-    part_side is cut into squares, each predicted with a margin around it, MAX_MARGIN at most. Where
-    that is as far as a prediction looks, all is equal to the whole image's but for image-level
-    features, which are of the piece with its margin. corners: the model's own; with "half_pixel"
-    it is so where the image's sides are multiples of the output stride, since at others features
-    lie a little further apart in the whole image than in a piece.
+    Where the margin is as large as prediction_margin, the result equals the whole image's, but for
+    image-level features, which are those of the piece with its margin.
+
+    Args:
+      predict: [1, h, w, 3] -> [1, h, w], at scale 1.
+      image: cut into squares if it has more pixels than a square of piece_side.
+      margin: pixels around each square that are predicted with it; at most MAX_MARGIN is used.
+      corners: the model's own. With "half_pixel" the result is equal only where the image's sides
+        are multiples of the output stride; otherwise features lie a little further apart in the
+        whole image than in a piece.
+      piece_side: of a square with its margins.
     """
     height, width = image.shape[:2]
-    if height * width <= part_side**2:
+    if height * width <= piece_side**2:
         return np.asarray(predict(image[None]))[0]
-    # A multiple of the grid, so that features lie on the same pixels.
+    # A multiple of the grid, so that features lie on the same pixels as in the whole image.
     margin = min(MAX_MARGIN, -(-margin // GRID) * GRID)
-    piece = part_side - 2 * margin
+    piece = piece_side - 2 * margin
     one = 1 if corners == "aligned" else 0  # A multiple of the grid, plus 1, is not padded.
     class_ids = np.zeros((height, width), np.uint8)
     for top, left in itertools.product(range(0, height, piece), range(0, width, piece)):

@@ -1,11 +1,11 @@
-"""What an evaluation says: scores of pixel counts, the protocol they belong to, and its files."""
+"""Pixel counts -> every score, and the scores as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.terminal import table
+from data.terminal import interval_text, percent, table
 from evaluation.boundary import TRIMAP_WIDTHS
 from evaluation.counts import Counts
 from evaluation.metrics import (
@@ -20,16 +20,16 @@ from evaluation.metrics import (
 )
 
 
-def images_said(result: Mapping[str, Any]) -> str:
-    """What eval.json holds -> `223 images (the official split has 1449)`, or how many alone."""
-    said = f"{result['num_images']} images"
+def image_count_text(result: Mapping[str, Any]) -> str:
+    """The content of eval.json -> `1449 images`, and the official number where that differs."""
+    text = f"{result['num_images']} images"
     if result["official_images"] != result["num_images"]:
-        said += f" (a part: the official split has {result['official_images']})"
-    return said
+        text += f" (partial: the official split has {result['official_images']})"
+    return text
 
 
-def scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
-    """The counts of a split -> every score that is made of them, by name; null where undefined."""
+def compute_scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
+    """The counts of a split -> every score by name, as fractions; None where undefined."""
     confusion = counts.confusions.sum(0)
     boundary = counts.boundary[:, 0] / np.maximum(counts.boundary[:, 1], 1)
     boundary = np.where(confusion.any(1), boundary, np.nan)
@@ -54,16 +54,11 @@ def _by_name(names, values):
 
 
 def report(result: dict[str, Any]) -> str:
-    """What Evaluation.score gives -> a table of percents, the means last."""
-
-    def percent(value):
-        return "-" if value is None else f"{100 * value:.2f}"
-
+    """The content of eval.json -> tables in percent, the means last."""
     rows = [
         [name, percent(iou), percent(result["boundary_iou_per_class"][name])]
         for name, iou in result["iou_per_class"].items()
     ]
-    low, high = map(percent, result["miou_interval"])
     means = [
         ["pixel accuracy", percent(result["pixel_accuracy"])],
         ["mean accuracy", percent(result["mean_accuracy"])],
@@ -80,6 +75,7 @@ def report(result: dict[str, Any]) -> str:
             table([["class", "IoU %", "boundary IoU %"], *rows]),
             "",
             table([["over all", "%"], *means]),
-            f"{images_said(result)}; 95 % interval of mIoU over images: {low} to {high}",
+            f"{image_count_text(result)}; 95% CI of mIoU over images: "
+            f"{interval_text(result['miou_interval'])}",
         ]
     )

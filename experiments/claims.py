@@ -1,49 +1,49 @@
-"""What the paper concludes from its tables, as sums of rows that should be positive."""
+"""The paper's conclusions from its tables, as differences of rows that should be positive."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """A sentence of the paper's, in short, and what has to be over 0 if it holds."""
+    """A conclusion of the paper, in short, and the differences that are positive if it holds."""
 
     text: str
-    sums: Sequence[Mapping[str, int]]  # Each: rows of the table, and how often their mIoU counts.
-    data: str = ""  # That it is about: where a scale does without, it says nothing.
+    differences: Sequence[Mapping[str, int]]  # Each: rows of the table -> factors of their mIoU.
+    dataset: str = ""  # That it is about; a scale without that data set skips the claim.
 
 
-def better(*rows: str) -> list[dict[str, int]]:
-    """Rows, the best one first -> that each is better than the next."""
-    return [{ours: 1, theirs: -1} for ours, theirs in zip(rows, rows[1:], strict=False)]
+def rank(*rows: str) -> list[dict[str, int]]:
+    """Rows, the best one first -> the gain of each over the next."""
+    return [{better: 1, worse: -1} for better, worse in zip(rows, rows[1:], strict=False)]
 
 
-def shrinking(*rows: str) -> list[dict[str, int]]:
-    """Rows, each with a block more -> that each block gains less than the one before."""
+def compare_gains(*rows: str) -> list[dict[str, int]]:
+    """Rows, each with one more block -> by how much each block gains less than the one before."""
     triples = zip(rows, rows[1:], rows[2:], strict=False)
     return [{before: -1, row: 2, after: -1} for before, row, after in triples]
 
 
-def blocks(prefix: str) -> list[str]:
+def block_rows(prefix: str) -> list[str]:
     """`mg121` -> its rows, from block4 to block7."""
     return [f"{prefix}_block{number}" for number in range(4, 8)]
 
 
 STRATEGIES = [
-    Claim("output stride 8 at evaluation beats 16", better("os8", "os16")),
-    Claim("several scales help", better("os8_ms", "os8")),
-    Claim("mirrored images help", better("os8_ms_flip", "os8_ms")),
+    Claim("output stride 8 at evaluation beats 16", rank("os8", "os16")),
+    Claim("several scales help", rank("os8_ms", "os8")),
+    Claim("flip helps", rank("os8_ms_flip", "os8_ms")),
 ]
 CLAIMS = {
     "table1": [
         Claim(
             "a smaller output stride is better",
-            better("os8", "os16", "os32", "os64", "os128", "os256"),
+            rank("os8", "os16", "os32", "os64", "os128", "os256"),
         )
     ],
     "table2": [
-        Claim("more blocks are better (ResNet-101)", better(*reversed(blocks("resnet101")))),
-        Claim("margins shrink as blocks are added", shrinking(*blocks("resnet101"))),
-        Claim("block7 does not help ResNet-50", better("resnet50_block6", "resnet50_block7")),
+        Claim("more blocks are better (ResNet-101)", rank(*reversed(block_rows("resnet101")))),
+        Claim("margins shrink as blocks are added", compare_gains(*block_rows("resnet101"))),
+        Claim("block7 does not help ResNet-50", rank("resnet50_block6", "resnet50_block7")),
         Claim(
             "a deeper network is better",
             [
@@ -56,8 +56,8 @@ CLAIMS = {
         Claim(
             "(1, 2, 1) beats (1, 1, 1)",
             [
-                {ours: 1, theirs: -1}
-                for ours, theirs in zip(blocks("mg121"), blocks("mg111"), strict=True)
+                {better: 1, worse: -1}
+                for better, worse in zip(block_rows("mg121"), block_rows("mg111"), strict=True)
             ],
         ),
         Claim(
@@ -69,26 +69,26 @@ CLAIMS = {
                 if (grid, number) != ("mg121", 7)
             ],
         ),
-        Claim("(2, 2, 2) does not help (block7)", better("mg111_block7", "mg222_block7")),
-        Claim("more blocks are better (1, 2, 1)", better(*reversed(blocks("mg121")))),
+        Claim("(2, 2, 2) does not help (block7)", rank("mg111_block7", "mg222_block7")),
+        Claim("more blocks are better (1, 2, 1)", rank(*reversed(block_rows("mg121")))),
     ],
     "table4": STRATEGIES,
     "table5": [
-        Claim("(1, 2, 1) beats (1, 1, 1)", better("mg121", "mg111")),
-        Claim("(1, 2, 4) beats (1, 2, 1)", better("mg124", "mg121")),
-        Claim("a fourth rate of 24 does not help", better("mg124", "mg124_rate24")),
-        Claim("image pooling helps", better("mg124_pooling", "mg124")),
+        Claim("(1, 2, 1) beats (1, 1, 1)", rank("mg121", "mg111")),
+        Claim("(1, 2, 4) beats (1, 2, 1)", rank("mg124", "mg121")),
+        Claim("a fourth rate of 24 does not help", rank("mg124", "mg124_rate24")),
+        Claim("image pooling helps", rank("mg124_pooling", "mg124")),
     ],
     "table6": [
         *STRATEGIES,
-        Claim("pretraining on COCO helps", better("coco", "os8_ms_flip"), data="coco_voc21"),
+        Claim("pretraining on COCO helps", rank("coco", "os8_ms_flip"), dataset="coco_voc21"),
     ],
     "table8": [
-        Claim("a crop of 513 beats 321", better("base", "crop321")),
-        Claim("upsampling logits helps", better("base", "labels_downsampled")),
-        Claim("fine-tuning batch norm helps", better("base", "batch_norm_frozen")),
+        Claim("a crop of 513 beats 321", rank("base", "crop321")),
+        Claim("upsampling logits helps", rank("base", "labels_downsampled")),
+        Claim("fine-tuning batch norm helps", rank("base", "batch_norm_frozen")),
     ],
-    "table9": [Claim("a larger batch is better", better("batch16", "batch12", "batch8", "batch4"))],
+    "table9": [Claim("a larger batch is better", rank("batch16", "batch12", "batch8", "batch4"))],
     "table10": [
         Claim(
             "training at 16 and evaluating at 8 is best",

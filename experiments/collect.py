@@ -1,4 +1,4 @@
-"""Runs -> what a table's JSON holds: scores, intervals and status of every row."""
+"""Runs -> the contents of a table's JSON: scores, intervals and status of every row."""
 
 import csv
 import json
@@ -10,37 +10,54 @@ import numpy as np
 
 from evaluation.metrics import interval, mean_over_classes, resampled_ious
 from evaluation.results import read_evaluation
-from experiments import tables
+from experiments import base, tables
 from experiments.claims import CLAIMS
-from experiments.plan import Work, evaluation_of, folder_of, is_of, is_there, plan
-from experiments.verdicts import Scored, judge, students
+from experiments.plan import Work, evaluation_of, folder_of, is_complete, matches_config, plan
+from experiments.verdicts import Score, t_interval, verdict
 from training.run_folder import read_config
 
-# What numbers in one column share. How they were predicted is what rows may differ in.
-SHARED = ("dataset", "split", "num_images", "ids_sha256", "labels_sha256", "label", "evaluator")
+# The protocol that the numbers of a column share. Rows may differ in how they are predicted.
+SHARED_FIELDS = (
+    "dataset",
+    "split",
+    "num_images",
+    "ids_sha256",
+    "labels_sha256",
+    "label",
+    "evaluator",
+)
 MAX_SEEDS = 100
 
 
 def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None:
-    """A table's runs -> what its JSON holds; None where nothing of it was run.
+    """Collects what the runs of a table's rows have left.
 
-    Raises ValueError where numbers were scored under protocols that share no column.
+    Args:
+      table: Such as `table5`.
+      scale: A key of base.SCALES.
+      runs: The folder of all runs.
+
+    Returns:
+      The contents of the table's JSON; None if none of its rows has been run.
+
+    Raises:
+      ValueError: If scores of different protocols would be in one column.
     """
-    found, rows = {}, {}
+    scores, rows = {}, {}
     for name, row in tables.find_rows([table]).items():
-        found[name], said = evaluations(name, scale, runs)
-        rows[name] = {"paper": row.paper_miou, "run": row.run or name, "status": said}
-    found = {name: seeds for name, seeds in found.items() if seeds}
-    if not found and all(row["status"].startswith("not run") for row in rows.values()):
+        scores[name], status = find_scores(name, scale, runs)
+        rows[name] = {"paper": row.paper_miou, "run": row.shares or name, "status": status}
+    scores = {name: seeds for name, seeds in scores.items() if seeds}
+    if not scores and all(row["status"].startswith("not run") for row in rows.values()):
         return None
-    shared = check_shared(found)
+    shared = check_shared_protocol(scores)
     draws = {}
-    for name, seeds in found.items():
+    for name, seeds in scores.items():
         draws[name] = {
-            seed: mean_over_classes(resampled_ious(scored.counts.confusions))
-            for seed, scored in seeds.items()
+            seed: mean_over_classes(resampled_ious(score.counts.confusions))
+            for seed, score in seeds.items()
         }
-        rows[name] |= summary(seeds, np.mean(list(draws[name].values()), axis=0))
+        rows[name] |= summarize(seeds, np.mean(list(draws[name].values()), axis=0))
     return {
         "table": table,
         "scale": scale,
@@ -48,71 +65,85 @@ def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None
         "rows": {name.partition("/")[2]: row for name, row in rows.items()},
         "published": getattr(tables.TABLES[table], "PUBLISHED", {}),
         "claims": [
-            judge(claim, table, found, draws)
+            verdict(claim, table, scores, draws)
             for claim in CLAIMS.get(table, [])
-            if not claim.data or scale != "shapes"
+            if not claim.dataset or scale != "shapes"
         ],
     }
 
 
-def evaluations(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Scored], str]:
-    """A row's name -> its numbers by seed, and what is to be said of the row.
+def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Score], str]:
+    """A row's name -> its scores by seed, and its status in words.
 
-    Of runs of the row's config as it is now, evaluated after their last step in the row's way.
+    Only runs with the row's current config count, evaluated after their last step and with the
+    row's inference.
     """
-    row, found, said = tables.row_of(name), {}, []
-    if row.why_not:
-        return {}, f"not run: {row.why_not}"
+    row, scores, notes = tables.row_of(name), {}, []
+    if row.unavailable:
+        return {}, f"not run: {row.unavailable}"
     for seed in range(MAX_SEEDS):
-        if not folder_of(runs, row.run or name, scale, seed).exists():
-            continue  # Before its config is made, which takes as long as all the rest.
-        (work,) = plan({name: row}, scale=scale, seed=seed, runs=runs)[-1:]
-        file, _ = evaluation_of(tables.config_of(name, scale), work.config)
-        of_seed = f"seed {seed}: " if seed else ""
-        if (work.folder / "failure.json").exists():
-            said.append(f"{of_seed}failed: {last_words(work.folder)}")
-        if work.inference[file] is None:
-            if (work.folder / file).exists():
-                said.append(f"{of_seed}predicted: only the server has the labels")
-        elif (work.folder / "config.json").exists():
-            try:
-                found[seed] = scored(work, file)
-            except (ValueError, OSError) as error:
-                said.append(f"{of_seed}{error}")
-    if found:
-        _, (result, *_) = next(iter(found.items()))
+        if not folder_of(runs, row.shares or name, scale, seed).exists():
+            continue  # Before its config is built, which takes as long as everything else.
+        score, seed_notes = find_score(name, row, scale, seed, runs)
+        if score:
+            scores[seed] = score
+        notes += [f"seed {seed}: {note}" if seed else note for note in seed_notes]
+    if scores:
+        _, (result, *_) = next(iter(scores.items()))
         if result["official_images"] != result["num_images"]:
-            said.append(f"on {result['num_images']} of {result['official_images']} images")
-        return found, "; ".join(["run", *said])
-    if not said and row.devices > 1:
-        said.append(f"it takes {row.devices} devices")
-    return {}, "; ".join(said) if said and "failed" in said[0] else ": ".join(["not run", *said])
+            notes.append(f"on {result['num_images']} of {result['official_images']} images")
+        return scores, "; ".join(["run", *notes])
+    if not notes and row.devices > 1:
+        notes.append(f"needs {row.devices} devices")
+    return {}, (
+        "; ".join(notes) if notes and "failed" in notes[0] else ": ".join(["not run", *notes])
+    )
 
 
-def scored(work: Work, file: str) -> Scored:
-    """One of a work's evaluations -> its numbers.
+def find_score(
+    name: str, row: base.Row, scale: str, seed: int, runs: pathlib.Path
+) -> tuple[Score | None, list[str]]:
+    """A row and a seed whose run folder exists -> its score, if it has one, and notes on it."""
+    (work,) = plan({name: row}, scale=scale, seed=seed, runs=runs)[-1:]
+    file, _ = evaluation_of(tables.config_of(name, scale), work.config)
+    score, notes = None, []
+    if (work.folder / "failure.json").exists():
+        notes.append(f"failed: {read_failure(work.folder)}")
+    if work.inference[file] is None:
+        if (work.folder / file).exists():
+            notes.append("predicted: only the server has the labels")
+    elif (work.folder / "config.json").exists():
+        try:
+            score = read_score(work, file)
+        except (ValueError, OSError) as error:
+            notes.append(str(error))
+    return score, notes
 
-    Raises ValueError or OSError where there are none, or not of this config, step and inference.
+
+def read_score(work: Work, file: str) -> Score:
+    """One of a Work's evaluations -> its Score.
+
+    Raises ValueError or OSError if it is missing, or of another config, step or inference.
     """
-    if not is_of(work.folder, work.config, work.start):
-        raise ValueError(f"{work.folder} is of another config")
+    if not matches_config(work.folder, work.config, work.relative_start):
+        raise ValueError(f"{work.folder} has another config")
     if not (work.folder / file).exists():
-        raise ValueError(f"{file} is not there yet")
-    if not is_there(work, file):
-        raise ValueError(f"{work.folder / file} is of another step or way of inference")
-    return Scored(*read_evaluation(work.folder / file), hours(work.folder))
+        raise ValueError(f"{file} is missing")
+    if not is_complete(work, file):
+        raise ValueError(f"{work.folder / file} is of another step or inference")
+    return Score(*read_evaluation(work.folder / file), training_hours(work.folder))
 
 
-def last_words(folder: pathlib.Path) -> str:
-    """A run's failure.json -> what it said last."""
+def read_failure(folder: pathlib.Path) -> str:
+    """A run folder with failure.json -> the error message in it."""
     try:
         return str(json.loads((folder / "failure.json").read_text())["said"])[:200]
     except (ValueError, KeyError, TypeError):
         return "failure.json is damaged"
 
 
-def hours(folder: pathlib.Path) -> float:
-    """A run -> the hours that its steps took, evaluations left out, by its log.csv."""
+def training_hours(folder: pathlib.Path) -> float:
+    """A run folder -> the hours spent in training steps, without evaluations, from its log.csv."""
     batch_size, before, seconds = read_config(folder).train_data.batch_size, 0, 0.0
     with (folder / "log.csv").open() as file:
         for line in csv.DictReader(file):
@@ -122,46 +153,47 @@ def hours(folder: pathlib.Path) -> float:
     return seconds / 3600
 
 
-def check_shared(found: Mapping[str, Mapping[int, Scored]]) -> dict[str, Any]:
-    """Numbers of rows by seed -> what all of their protocols share.
+def check_shared_protocol(scores: Mapping[str, Mapping[int, Score]]) -> dict[str, Any]:
+    """Scores of rows by seed -> the fields of SHARED_FIELDS, which all of them must share.
 
-    Raises ValueError, which names two that differ, where they cannot stand in one column.
+    Raises ValueError, which names two that differ.
     """
     protocols = {
-        f"{name}, seed {seed}": {field: scored.result["protocol"][field] for field in SHARED}
-        for name, seeds in found.items()
-        for seed, scored in seeds.items()
+        f"{name}, seed {seed}": {field: score.result["protocol"][field] for field in SHARED_FIELDS}
+        for name, seeds in scores.items()
+        for seed, score in seeds.items()
     }
     first, shared = next(iter(protocols.items()), ("", {}))
-    for name, theirs in protocols.items():
-        if differ := [field for field in SHARED if shared[field] != theirs[field]]:
+    for name, protocol in protocols.items():
+        if differ := [field for field in SHARED_FIELDS if shared[field] != protocol[field]]:
             raise ValueError(
-                f"{first} and {name} were scored under different protocols, in "
-                f"{', '.join(differ)}: evaluate them again."
+                f"{first} and {name} were scored under different protocols ({', '.join(differ)}). "
+                "Evaluate them again."
             )
     return shared
 
 
-def summary(seeds: Mapping[int, Scored], draws: np.ndarray) -> dict[str, Any]:
-    """A row's numbers by seed, and [samples] their mean over drawn images -> what the JSON says."""
-    mious = [scored.result["miou"] for scored in seeds.values()]
+def summarize(seeds: Mapping[int, Score], draws: np.ndarray) -> dict[str, Any]:
+    """A row's scores by seed, and [samples] their resampled mean mIoU -> its fields in the JSON."""
+    mious = [score.result["miou"] for score in seeds.values()]
     each = [
         {
             "seed": seed,
             "miou": result["miou"],
-            "hours": spent,
+            "hours": hours,
             "step": result["step"],
             "commit": result["commit"],
             "protocol": result["protocol"]["hash"],
         }
-        for seed, (result, _, spent) in seeds.items()
+        for seed, (result, _, hours) in seeds.items()
     ]
     return {
         "miou": float(np.mean(mious)),
         "image_interval": list(interval(draws)),
-        "seed_interval": students(mious),
+        "seed_interval": t_interval(mious),
         "seeds": each,
         "whole_split": all(
-            s.result["num_images"] == s.result["official_images"] for s in seeds.values()
+            score.result["num_images"] == score.result["official_images"]
+            for score in seeds.values()
         ),
     }

@@ -1,55 +1,59 @@
-"""Two evaluations of the same images -> their difference, and whether it is more than chance.
+"""Two evaluations of the same images -> their difference, and whether it is significant.
 
     python -m experiments.compare runs/a runs/b
-    python -m experiments.compare runs/a runs/a/eval_val_os8.json      one run, two ways
+    python -m experiments.compare runs/a runs/a/eval_val_os8.json --mix_protocols
 
-It resamples the images, the same ones for both (a paired bootstrap), and prints the difference of
-mIoU and of each class, with 95 % intervals, and the images that moved most. Evaluations under
-different protocols are refused, unless --mix_protocols says that this is the question.
+It resamples the images, the same ones for both (a paired bootstrap), and prints the differences of
+mIoU and of the classes' IoU with 95% intervals, and the images that changed most. Evaluations under
+different protocols, such as one run at two output strides, need --mix_protocols.
 """
 
-import argparse
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 
-from data.terminal import table
+from data.terminal import (
+    errors_in_a_line,
+    interval_text,
+    make_parser,
+    percent,
+    signed_percent,
+    table,
+)
 from evaluation.counts import Counts
 from evaluation.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
 from evaluation.results import read_evaluation
 
-MOVED = 10  # Images listed.
+NUM_SHOWN = 10  # Images listed.
 
 
 def check_protocols(first: dict[str, Any], second: dict[str, Any], *, mix: bool = False) -> str:
-    """Two evaluations -> what differs in their protocols, a line each.
+    """Two evaluations -> the differences between their protocols, a line each.
 
-    Raises ValueError where anything does, unless mix allows it, and where the classes do.
+    Raises ValueError if the classes differ, or if anything does and mix does not allow it.
     """
     if list(first["iou_per_class"]) != list(second["iou_per_class"]):
-        raise ValueError("They are of different classes, and cannot be compared.")
+        raise ValueError("The evaluations have different classes and cannot be compared.")
     ours, theirs = first["protocol"], second["protocol"]
     differ = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k) and k != "hash"]
     lines = "\n".join(f"  {k}: {ours.get(k)}, {theirs.get(k)}" for k in differ)
     if differ and not mix:
         raise ValueError(
-            f"They were scored under different protocols:\n{lines}\n"
-            "--mix_protocols compares them all the same."
+            f"The evaluations have different protocols:\n{lines}\n"
+            "--mix_protocols compares them anyway."
         )
-    return f"Under different protocols:\n{lines}\n" if differ else ""
+    return f"Different protocols:\n{lines}\n" if differ else ""
 
 
 def differences(ours: Counts, theirs: Counts) -> tuple[np.ndarray, np.ndarray]:
-    """Two counts of the same images -> [C + 1] theirs less ours in IoU, and [C + 1, 2] intervals.
+    """Two counts of the same images -> [C + 1] their IoU minus ours, and [C + 1, 2] intervals.
 
-    mIoU comes last. The intervals hold 95 % of the differences over resampled images, the same ones
-    for both. NaN for a class that one of them has not seen. Raises ValueError where the images are
-    not the same.
+    mIoU comes last. The intervals cover 95% of the differences over resampled images, the same ones
+    for both. NaN for a class without an IoU. Raises ValueError if the images are not the same.
     """
     if ours.ids != theirs.ids or ours.labels_sha256 != theirs.labels_sha256:
-        raise ValueError("They are not of the same images and labels.")
+        raise ValueError("The evaluations are not of the same images and labels.")
 
     def with_mean(ious):
         return np.append(ious, mean_over_classes(ious)[..., None], axis=-1)
@@ -62,69 +66,54 @@ def differences(ours: Counts, theirs: Counts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
-    """Two counts of the same images -> what there is to say of their difference, in percent."""
+    """Two counts of the same images, and the classes -> a text on their difference, in percent."""
     change, bounds = differences(ours, theirs)
     low, high = bounds[-1]
-    verdict = "more than chance" if low > 0 or high < 0 else "cannot be told from chance"
+    verdict = "significant" if low > 0 or high < 0 else "inconclusive"
     iou = [iou_per_class(counts.confusions.sum(0)) for counts in (ours, theirs)]
     classes = [
-        [name, percent(a), percent(b), signed(d), bounds_said(pair)]
+        [name, percent(a), percent(b), signed_percent(d), interval_text(pair, signed=True)]
         for name, a, b, d, pair in zip(class_names, *iou, change[:-1], bounds[:-1], strict=True)
     ]
     each = [np.array([mean_iou(c) for c in counts.confusions]) for counts in (ours, theirs)]
-    moved = each[1] - each[0]
-    most = np.argsort(-np.abs(np.nan_to_num(moved)), kind="stable")[:MOVED]
+    changes = each[1] - each[0]
+    largest = np.argsort(-np.abs(np.nan_to_num(changes)), kind="stable")[:NUM_SHOWN]
     images = [
-        [ours.ids[i], percent(each[0][i]), percent(each[1][i]), signed(moved[i])] for i in most
+        [ours.ids[i], percent(each[0][i]), percent(each[1][i]), signed_percent(changes[i])]
+        for i in largest
     ]
     header = ["first", "second", "difference"]
     return "\n".join(
         [
-            table([["class", *header, "95 % interval"], *classes]),
+            table([["class", *header, "95% interval"], *classes]),
             "",
-            table([["images that moved most", *header], *images]),
+            table([["images that changed most", *header], *images]),
             "",
-            f"mIoU: {signed(change[-1])}, 95 % interval {bounds_said(bounds[-1])}: {verdict}",
+            f"mIoU: {signed_percent(change[-1])}, 95% interval "
+            f"{interval_text(bounds[-1], signed=True)}: {verdict}",
         ]
     )
 
 
-def percent(value: float) -> str:
-    """A fraction -> percent; `-` for NaN."""
-    return "-" if np.isnan(value) else f"{100 * value:.2f}"
-
-
-def signed(value: float) -> str:
-    """A difference of fractions -> percent with its sign; `-` for NaN."""
-    return "-" if np.isnan(value) else f"{100 * value:+.2f}"
-
-
-def bounds_said(pair: np.ndarray) -> str:
-    """Bounds of differences -> `-0.31 to +1.20`, in percent; `-` for NaN."""
-    return "-" if np.isnan(pair).any() else " to ".join(map(signed, pair))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser("experiments.compare", __doc__)
+    parser.add_argument("first", type=pathlib.Path, help="run folder, or a JSON from eval.py")
+    parser.add_argument(
+        "second", type=pathlib.Path, help="likewise; differences are second - first"
     )
-    parser.add_argument("first", type=pathlib.Path, help="a run's folder, or an eval....json")
-    parser.add_argument("second", type=pathlib.Path)
-    parser.add_argument("--mix_protocols", action="store_true")
+    parser.add_argument(
+        "--mix_protocols", action="store_true", help="compare evaluations of different protocols"
+    )
     arguments = parser.parse_args()
-    try:
+    with errors_in_a_line():
         evaluations = [read_evaluation(path) for path in (arguments.first, arguments.second)]
         (ours, our_counts), (theirs, their_counts) = evaluations
         print(check_protocols(ours, theirs, mix=arguments.mix_protocols), end="")
         for name, result in (("first ", ours), ("second", theirs)):
-            what = f"{result['config']['name']}, step {result['step']}"
-            print(f"{name}: mIoU {percent(result['miou'])}, {what}")
+            source = f"{result['config']['name']}, step {result['step']}"
+            print(f"{name}: mIoU {percent(result['miou'])}, {source}")
         print()
         print(compare(our_counts, their_counts, list(ours["iou_per_class"])))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

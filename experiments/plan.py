@@ -8,34 +8,29 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from evaluation.protocol import result_name
+from evaluation.submission import SERVERS
 from experiments import base, tables
 from experiments.base import as_data, inference_of
 from training.run_folder import flat, read_config
 
 
 class Work(NamedTuple):
-    """A training and its evaluations, which one runner takes as a whole."""
+    """A training run and its evaluations, which one runner completes as a whole."""
 
     folder: pathlib.Path
     config: ml_collections.ConfigDict
-    commands: Mapping[str, list[str]]  # What follows `python`, by the file that is there after it.
-    inference: Mapping[str, dict[str, Any] | None]  # Of the file's numbers; None: it has none.
-    run: str = ""  # Its name at the paper's scale.
-    after: pathlib.Path | None = None  # The folder of the work whose weights it starts from;
-    start: pathlib.Path | None = None  # below that of all runs.
+    commands: Mapping[str, list[str]]  # The file that each leaves -> arguments after `python`.
+    inference: Mapping[str, dict[str, Any] | None]  # By file; None: a submission, without scores.
+    run: str = ""  # The run's name at the paper's scale.
+    starts_from: pathlib.Path | None = None  # Folder of the run whose weights it starts from,
+    relative_start: pathlib.Path | None = None  # and its path below the folder of all runs.
     devices: int = 1
 
 
 def folder_of(runs: pathlib.Path, run: str, scale: str, seed: int) -> pathlib.Path:
-    """A run's name -> its folder: train.py's own for seed 0, runs/shapes/table1/os8_seed1 for 1."""
+    """A run's name -> its folder: train.py's default for seed 0, with suffix _seed1 for seed 1."""
     name = base.run_name(run, scale)
     return runs / (f"{name}_seed{seed}" if seed else name)
-
-
-def start_of(run: str, scale: str, seed: int) -> pathlib.Path | None:
-    """A run's name -> where, below the folder of all runs, the run is that it starts from."""
-    after = tables.row_of(run).after
-    return folder_of(pathlib.Path(), after, scale, seed) if after else None
 
 
 def plan(
@@ -46,103 +41,143 @@ def plan(
     runs: pathlib.Path,
     data_dir: str | None = None,
 ) -> list[Work]:
-    """Rows as tables.find_rows gives them -> the works that they take, each after what it needs."""
-    data = [f"--data_dir={data_dir}"] if data_dir else []
-    works = {}
-    for run in tables.trainings(rows):
-        folder, row = folder_of(runs, run, scale, seed), tables.row_of(run)
-        config = tables.config_of(run, scale)
-        config.seed = seed
-        flags = [f"--config={tables.config_flag(run, scale)}", f"--config.seed={seed}"]
-        after = folder_of(runs, row.after, scale, seed) if row.after else None
-        if after:
-            config.init_from.path = str(after)
-            flags.append(f"--config.init_from.path={after}")
-        command = ["train.py", *flags, f"--workdir={folder}", *data]
-        own = {"eval.json": inference_of(config)}
-        works[run] = Work(
-            folder,
-            config,
-            {"eval.json": command},
-            own,
-            run,
-            after,
-            start=start_of(run, scale, seed),
-            devices=row.devices,
-        )
+    """Plans the training runs and evaluations of rows.
+
+    Args:
+      rows: As tables.find_rows gives them.
+      scale: A key of base.SCALES.
+      seed: Of all training runs.
+      runs: The folder of all runs.
+      data_dir: TFDS data directory; None for its default.
+
+    Returns:
+      One Work per training run, each after the one whose weights it starts from.
+    """
+    works = {
+        run: plan_training(run, scale=scale, seed=seed, runs=runs, data_dir=data_dir)
+        for run in tables.training_runs(rows)
+    }
     for name, row in rows.items():
-        if row.why_not:
-            continue
-        work = works[row.run or name]
-        output, how = evaluation_of(tables.config_of(name, scale), work.config)
-        if output in work.commands:
-            continue
-        command = ["eval.py", f"--run={work.folder}", *flags_of(how), *data]
-        if output.startswith("submission"):
-            command.append(f"--submission={work.folder / output}")
-        work.commands[output] = command
-        work.inference[output] = None if output.startswith("submission") else how
+        if not row.unavailable:
+            work = works[row.shares or name]
+            add_evaluation(work, tables.config_of(name, scale), data_dir)
     return list(works.values())
+
+
+def plan_training(
+    run: str, *, scale: str, seed: int, runs: pathlib.Path, data_dir: str | None
+) -> Work:
+    """A run's name and plan's other arguments -> its Work, with the command that trains it."""
+    folder, row = folder_of(runs, run, scale, seed), tables.row_of(run)
+    config = tables.config_of(run, scale)
+    config.seed = seed
+    flags = [f"--config={tables.config_flag(run, scale)}", f"--config.seed={seed}"]
+    starts_from = relative_start = None
+    if row.starts_from:
+        relative_start = folder_of(pathlib.Path(), row.starts_from, scale, seed)
+        starts_from = runs / relative_start
+        config.init_from.path = str(starts_from)
+        flags.append(f"--config.init_from.path={starts_from}")
+    command = ["train.py", *flags, f"--workdir={folder}", *data_dir_flags(data_dir)]
+    return Work(
+        folder,
+        config,
+        {"eval.json": command},
+        {"eval.json": inference_of(config)},
+        run,
+        starts_from,
+        relative_start,
+        row.devices,
+    )
+
+
+def add_evaluation(work: Work, config: ml_collections.ConfigDict, data_dir: str | None) -> None:
+    """Adds the evaluation of a row's config to the Work of its run, unless it has it already."""
+    output, inference = evaluation_of(config, work.config)
+    if output in work.commands:
+        return
+    command = [
+        "eval.py",
+        f"--run={work.folder}",
+        *inference_flags(inference),
+        *data_dir_flags(data_dir),
+    ]
+    is_submission = output.startswith("submission")
+    if is_submission:
+        command.append(f"--submission={work.folder / output}")
+    work.commands[output] = command
+    work.inference[output] = None if is_submission else inference
 
 
 def evaluation_of(
     config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict
 ) -> tuple[str, dict[str, Any]]:
-    """A row's config, and its run's -> the file its number is in, and how the number comes about.
+    """The configs of a row and of its run -> the file with the row's number, and its inference.
 
-    Where only a server has the labels, it is the file for that server.
+    For a test split, whose labels only a server has, it is the submission file for that server.
     """
-    how = inference_of(config)
-    if how["split"] == "test":
-        suffix = "zip" if config.eval_data.dataset == "cityscapes" else "tgz"
-        return f"submission.{suffix}", how
-    return f"{result_name(how, inference_of(trained))}.json", how
+    inference = inference_of(config)
+    if inference["split"] == "test":
+        suffix = SERVERS[config.eval_data.dataset].SUFFIX
+        return f"submission{suffix}", inference
+    return f"{result_name(inference, inference_of(trained))}.json", inference
 
 
-def flags_of(how: Mapping[str, Any]) -> list[str]:
-    """What evaluation_of gives -> eval.py's flags for it."""
+def inference_flags(inference: Mapping[str, Any]) -> list[str]:
+    """The inference of an evaluation -> eval.py's flags for it."""
     return [
-        f"--split={how['split']}",
-        f"--output_stride={how['output_stride']}",
-        f"--scales={','.join(f'{scale:g}' for scale in how['scales'])}",
-        "--flip" if how["flip"] else "--noflip",
+        f"--split={inference['split']}",
+        f"--output_stride={inference['output_stride']}",
+        f"--scales={','.join(f'{scale:g}' for scale in inference['scales'])}",
+        "--flip" if inference["flip"] else "--noflip",
     ]
 
 
-def left(work: Work) -> list[str]:
-    """The files of a work that are not there yet; all, where its folder is of another config."""
-    if not is_of(work.folder, work.config, work.start):
-        return list(work.commands)  # Where a run is there the first command says what differs.
-    return [name for name in work.commands if not is_there(work, name)]
+def data_dir_flags(data_dir: str | None) -> list[str]:
+    """A TFDS data directory, or None for the default -> the programs' flags for it."""
+    return [f"--data_dir={data_dir}"] if data_dir else []
 
 
-def is_of(
-    folder: pathlib.Path, config: ml_collections.ConfigDict, start: pathlib.Path | None
+def remaining(work: Work) -> list[str]:
+    """The files of a Work that are not complete; all of them if its folder has another config."""
+    if not matches_config(work.folder, work.config, work.relative_start):
+        return list(work.commands)  # If a run is there, train.py reports how the configs differ.
+    return [name for name in work.commands if not is_complete(work, name)]
+
+
+def matches_config(
+    folder: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    relative_start: pathlib.Path | None,
 ) -> bool:
-    """Whether a run in a folder is of a config, from the weights of start if that is given.
+    """Whether a folder holds a run of a config.
 
-    start: as start_of gives it: the folder of all runs may have been called otherwise.
+    Args:
+      folder: The run folder. A missing or damaged one does not match.
+      config: The config that the run should have.
+      relative_start: Path, below the folder of all runs, of the run whose weights it starts from.
+        The folder of all runs itself may have been moved or renamed since.
     """
     try:
-        there, ours = flat(as_data(read_config(folder))), flat(as_data(config))
+        found, wanted = flat(as_data(read_config(folder))), flat(as_data(config))
     except (ValueError, OSError):
         return False
-    if start:
-        path = pathlib.PurePath(there["init_from.path"])
-        if path.parts[-len(start.parts) :] != start.parts:
+    if relative_start:
+        path = pathlib.PurePath(found["init_from.path"])
+        if path.parts[-len(relative_start.parts) :] != relative_start.parts:
             return False
-        ours["init_from.path"] = there["init_from.path"]
-    return there == ours
+        wanted["init_from.path"] = found["init_from.path"]
+    return found == wanted
 
 
-def is_there(work: Work, name: str) -> bool:
-    """Whether one of a work's files is there, and of all of its steps and the right inference."""
-    file, how = work.folder / name, work.inference[name]
-    if how is None:
+def is_complete(work: Work, name: str) -> bool:
+    """Whether one of a Work's files exists, from its last step and with the right inference."""
+    file, inference = work.folder / name, work.inference[name]
+    if inference is None:
         return file.exists()
     try:
         result = json.loads(file.read_text())
         protocol = {**result["protocol"], "scales": tuple(result["protocol"]["scales"])}
-        return result["step"] == work.config.steps and how.items() <= protocol.items()
+        return result["step"] == work.config.steps and inference.items() <= protocol.items()
     except (OSError, ValueError, KeyError, TypeError):
         return False

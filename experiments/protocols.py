@@ -1,4 +1,4 @@
-r"""The trainings of Sec. 4 that follow the first one, or go before it.
+"""The training stages of Sec. 4 after, or before, the first one.
 
     python train.py --config=experiments/base.py                     stage 1
     python train.py --config=experiments/protocols.py:stage2         then stage 2, for the test set
@@ -8,31 +8,31 @@ r"""The trainings of Sec. 4 that follow the first one, or go before it.
     python train.py --config=experiments/protocols.py:coarse         Cityscapes' coarse labels
     python train.py --config=experiments/protocols.py:fine           then its fine: 81.3 in Table 13
 
-Each starts from the run that goes before it, in runs/; from another with --config.init_from.path.
-Stage 2 trains on val too: its mIoU there says nothing of unseen images.
+Numbers are the paper's; none has been run at its size. Each stage starts from the run before it, in
+runs/; --config.init_from.path chooses another. Stage 2 also trains on val, so its mIoU there does
+not measure generalization.
 """
-
-import ml_collections
 
 from experiments import base
 
 ROWS = {
-    "stage2": base.Row(None, base.STAGE2, after="base"),
-    # How long the pretraining took, and at which learning rate, is open: as on VOC.
+    "stage2": base.Row(None, base.STAGE2, starts_from="base"),
+    # The paper gives neither steps nor learning rate of the pretraining. Our choice: as on VOC.
     "coco": base.Row(
         None, {"train_data.dataset": "coco_voc21/per_region", "train_data.split": "train"}
     ),
-    "coco_to_voc": base.Row(None, {"learning_rate": 0.0001}, after="protocols/coco"),
-    # How often the images of hard classes were repeated is open, and so is in which stage.
+    "coco_to_voc": base.Row(None, {"learning_rate": 0.0001}, starts_from="protocols/coco"),
+    # The paper gives neither the factor nor the stage of bootstrapping. Our choice: 2, the last.
     "test": base.Row(
-        None, {**base.STAGE2, "train_data.hard_class_factor": 2}, after="protocols/coco_to_voc"
+        None,
+        {**base.STAGE2, "train_data.hard_class_factor": 2},
+        starts_from="protocols/coco_to_voc",
     ),
-    # How Cityscapes' fine and coarse labels were combined is open: as COCO and VOC were.
+    # The paper does not say how fine and coarse labels are combined. Our choice: as COCO and VOC.
     "coarse": base.Row(None, {**base.CITYSCAPES, "train_data.split": "train_coarse"}),
-    "fine": base.Row(None, {**base.CITYSCAPES, "learning_rate": 0.0001}, after="protocols/coarse"),
+    "fine": base.Row(
+        None, {**base.CITYSCAPES, "learning_rate": 0.0001}, starts_from="protocols/coarse"
+    ),
 }
 
-
-def get_config(row: str = "") -> ml_collections.ConfigDict:
-    """A key of ROWS, and @scale where it is not the paper's -> its config."""
-    return base.row_config("protocols", ROWS, row)
+get_config = base.rows_config("protocols", ROWS)

@@ -1,21 +1,20 @@
-"""Tables of the paper, run: each training once, each evaluation once, each in a process of its own.
+"""Runs tables of the paper: each training and each evaluation once, in its own process.
 
     python -m experiments.run table1 table3 --scale=shapes --seeds=3
     python -m experiments.run table5:mg111 --scale=shapes  one row
-    python -m experiments.run table6 --dry_run             the commands, and what they cost;
+    python -m experiments.run table6 --dry_run             print the commands and their cost;
                                                            with --calibrate also in hours, here
     python -m experiments.run table3 --shard=2/8           the second of eight jobs that share it
 
-What is there is not run again, and what was killed goes on where it stopped, when the same command
-is given again. A row that fails does not stop the others: failure.json in its folder has its last
-words and run.log all of them, and experiments.report shows it. Several runners may work in the same
-folder, from several machines too if its file system has locks (flock) that hold between them: none
-takes what another one has, and what another one leaves unfinished is taken over.
+Complete runs are skipped, and interrupted ones resume when the same command is given again. A row
+that fails does not stop the others: failure.json in its folder has the error, run.log the whole
+output, and experiments.report shows it. Several runners may share a folder, from several machines
+too if its file system supports locks (flock) between them. A runner locks the run that it works on;
+if it leaves it unfinished, another runner resumes it.
 
-It ends with exit code 1 where a row failed, and 130 or 143 where it was stopped.
+The exit code is 1 if a row failed, and 130 or 143 after an interrupt.
 """
 
-import argparse
 import collections
 import contextlib
 import fcntl
@@ -31,66 +30,66 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from data.files import write_json
-from data.terminal import duration
+from data.terminal import duration, errors_in_a_line, make_parser
 from experiments import base, tables
-from experiments.cost import trainings_table
-from experiments.plan import Work, left, plan
+from experiments.cost import training_runs_table
+from experiments.plan import Work, plan, remaining
 
 ROOT = pathlib.Path(__file__).parent.parent
-SECONDS_BETWEEN_LOOKS = 30  # At a run that another runner has, and whose weights are waited for.
+POLL_SECONDS = 30  # Between checks of a run that another runner has locked.
 
 
 class Runner:
-    """Completes works, one after another, whatever becomes of each."""
+    """Completes works one after another; a failure does not stop the others."""
 
-    def __init__(self, works: Sequence[Work], name_below: pathlib.Path):
+    def __init__(self, works: Sequence[Work], runs: pathlib.Path):
         self._works = {work.folder: work for work in works}
         self._failed = set()
-        self._below = name_below
+        self._runs = runs
 
     def complete(self, work: Work) -> str:
-        """Runs what is left of a work -> "done", "failed", or "taken" if another runner has it."""
+        """Runs the remaining commands -> "done", "failed", or "locked" by another runner."""
         if work.folder in self._failed:
             return "failed"
-        if not left(work):
+        if not remaining(work):
             return "done"
-        while work.after and (state := self.complete(self._works[work.after])) != "done":
+        while (
+            work.starts_from and (state := self.complete(self._works[work.starts_from])) != "done"
+        ):
             if state == "failed":
-                return self._fail(work, [], f"{work.after}, whose weights it starts from, failed.")
-            print(f"{self.name(work)}: waits for {work.after}, which is being run.", flush=True)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if work.devices > max(1, devices_here()):
-            return self._fail(
-                work, [], f"It takes {work.devices} GPUs, and here are {devices_here()}."
-            )
-        with take(work.folder) as lock:
+                return self._fail(work, [], f"{work.starts_from}, whose weights it needs, failed.")
+            print(f"{self.name(work)}: waiting for {work.starts_from}.", flush=True)
+            time.sleep(POLL_SECONDS)
+        if work.devices > max(1, num_gpus := count_gpus()):
+            return self._fail(work, [], f"needs {work.devices} GPUs; found {num_gpus}")
+        with lock_folder(work.folder) as lock:
             if lock is None:
-                return "taken"
-            for name in left(work):
-                code, said = execute(work.commands[name], work, self.name(work), lock)
+                return "locked"
+            for name in remaining(work):
+                code, message = execute(work.commands[name], work, self.name(work), lock)
                 if code:
-                    return self._fail(work, work.commands[name], said, code)
+                    return self._fail(work, work.commands[name], message, code)
             (work.folder / "failure.json").unlink(missing_ok=True)
         return "done"
 
     def name(self, work: Work) -> str:
-        """How a work is called: its folder, below that of all runs."""
-        return str(work.folder.relative_to(self._below))
+        """A work's folder, below the folder of all runs."""
+        return str(work.folder.relative_to(self._runs))
 
-    def _fail(self, work, command, said, code=1):
+    def _fail(self, work, command, message, code=1):
         self._failed.add(work.folder)
         work.folder.mkdir(parents=True, exist_ok=True)
-        failure = {"command": shlex.join(["python", *command]), "exit_code": code, "said": said}
+        failure = {"command": shlex.join(["python", *command]), "exit_code": code, "said": message}
         write_json(work.folder / "failure.json", failure)
-        print(f"{self.name(work)}: failed: {said}", flush=True)
+        print(f"{self.name(work)}: failed: {message}", flush=True)
         return "failed"
 
 
 @contextlib.contextmanager
-def take(folder: pathlib.Path) -> Iterator[int | None]:
-    """Holds a folder -> an open file, or None where another process holds it.
+def lock_folder(folder: pathlib.Path) -> Iterator[int | None]:
+    """Locks a folder -> the lock's file descriptor, or None if another process has locked it.
 
-    The system lets go of it when the processes that have the file are gone, however they went.
+    The system releases the lock when all processes with that descriptor have ended, in any way.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".taken").open("w") as file:
@@ -102,40 +101,41 @@ def take(folder: pathlib.Path) -> Iterator[int | None]:
             yield file.fileno()
 
 
-def devices_here() -> int:
-    """The GPUs of this machine."""
+def count_gpus() -> int:
+    """The number of GPUs of this machine."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
 def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, str]:
-    """Runs `python command` -> its exit code and last words; all of them go to the work's run.log.
+    """Runs one command of a work in its own process.
 
-    Lines of progress are shown too, after the name. The process holds the lock as long as it lives.
+    Args:
+      command: What follows `python`.
+      work: Its output is appended to run.log in the work's folder.
+      name: Printed before each line of progress.
+      lock: File descriptor of the lock, which the process holds as long as it lives.
+
+    Returns:
+      The exit code, and the first error or else the last line of the output.
     """
-    environment = dict(os.environ)
-    if work.devices > 1:
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        if len(visible) < work.devices:
-            visible = list(map(str, range(work.devices)))
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[: work.devices])
     process = subprocess.Popen(
         [sys.executable, str(ROOT / command[0]), *command[1:]],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=environment_of(work),
         pass_fds=[lock],
-        start_new_session=True,  # It is stopped through this process, once.
+        start_new_session=True,  # Ctrl-C reaches it through this process, once.
     )
-    said = ""
+    message = ""
     try:
         with (work.folder / "run.log").open("a") as log:
             log.write(f"$ {shlex.join(['python', *command])}\n")
             for line in process.stdout:
                 log.write(line)
                 log.flush()
-                if line.strip() and not said.startswith("error:"):
-                    said = line.strip()
+                if line.strip() and not message.startswith("error:"):
+                    message = line.strip()
                 if " | " in line:
                     print(f"{name}: {line}", end="", flush=True)
     except BaseException as stopped:
@@ -144,31 +144,42 @@ def execute(command: list[str], work: Work, name: str, lock: int) -> tuple[int, 
         raise
     finally:
         process.wait()
-    return process.returncode, said
+    return process.returncode, message
 
 
-def of_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
-    """Works, and (k, n) -> the k-th part of n; works that follow one another stay together."""
-    first = {}  # Of each work, the one that its chain begins with.
+def environment_of(work: Work) -> dict[str, str]:
+    """A work -> its processes' environment, in which as many GPUs as it needs are visible."""
+    environment = dict(os.environ)
+    if work.devices > 1:
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if len(visible) < work.devices:
+            visible = list(map(str, range(work.devices)))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[: work.devices])
+    return environment
+
+
+def select_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
+    """Works and (k, n) -> the k-th of n parts; a work stays with the one that it starts from."""
+    first = {}  # The folder of each work -> the folder that its chain starts with.
     for work in works:
-        first[work.folder] = first[work.after] if work.after else work.folder
+        first[work.folder] = first[work.starts_from] if work.starts_from else work.folder
     chains = list(dict.fromkeys(first.values()))
     mine = set(chains[shard[0] - 1 :: shard[1]])
     return [work for work in works if first[work.folder] in mine]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`2/8` -> (2, 8). Raises ValueError for what is no such part."""
+    """`2/8` -> (2, 8). Raises ValueError for anything else."""
     number, _, of = text.partition("/")
     if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
         return int(number), int(of)
-    raise ValueError(f"--shard={text} is no part: 2/8 is the second of eight.")
+    raise ValueError(f"--shard must be K/N, e.g. 2/8 for the second of eight; got {text}.")
 
 
 def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
-    """Completes works, and says how far it is -> whether none failed.
+    """Completes works and prints the progress -> whether none failed.
 
-    What other runners have is waited for at the end, and taken over where they left it.
+    Works that other runners have locked are retried at the end, until those have released them.
     """
     runner, start, states = Runner(works, runs), time.monotonic(), {}
     pending = list(works)
@@ -176,75 +187,78 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
         for work in pending:
             name = f"[{len(states) + 1}/{len(works)}] {runner.name(work)}"
             print(name, flush=True)
-            state = "there already" if not left(work) else runner.complete(work)
-            if state == "taken":
-                print(f"{name}: another runner has it; later.", flush=True)
+            state = "already complete" if not remaining(work) else runner.complete(work)
+            if state == "locked":
+                print(f"{name}: locked by another runner; retrying later.", flush=True)
                 continue
             states[work.folder] = state
-            taken = time.monotonic() - start
-            ran = sum(each != "there already" for each in states.values())
-            more = taken / ran * (len(works) - len(states)) if ran else 0
+            elapsed = time.monotonic() - start
+            num_run = sum(each != "already complete" for each in states.values())
+            left = elapsed / num_run * (len(works) - len(states)) if num_run else 0
             print(
-                f"{name}: {state}; {duration(taken)} so far, about {duration(more)} left",
+                f"{name}: {state}; {duration(elapsed)} so far, about {duration(left)} left",
                 flush=True,
             )
         pending = [work for work in pending if work.folder not in states]
         if pending:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
     counts = collections.Counter(states.values())
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     return "failed" not in counts
 
 
+def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
+    """Prints the remaining commands, and the cost of the training runs among them."""
+    for work in works:
+        for name in remaining(work):
+            print(shlex.join(["python", *work.commands[name]]))
+    runs = [work.run for work in works if "eval.json" in remaining(work)]
+    print()
+    if runs:
+        print(training_runs_table(runs, scale, calibrate=calibrate))
+    else:
+        print("All training runs are complete.")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("experiments.run", __doc__)
     parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
     parser.add_argument("--scale", choices=base.SCALES, default="paper")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each: seeds 0, 1, ...")
-    parser.add_argument("--shard", default="1/1", help="2/8: the second of eight jobs")
-    parser.add_argument("--dry_run", action="store_true", help="print commands and cost alone")
-    parser.add_argument("--calibrate", action="store_true", help="with --dry_run: hours here, too")
-    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
-    parser.add_argument("--data_dir", help="shards; ~/tensorflow_datasets if not given")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="training runs per row: seeds 0, 1, ... (default: 1)"
+    )
+    parser.add_argument("--shard", default="1/1", help="K/N: 2/8 is the second of eight jobs")
+    parser.add_argument("--dry_run", action="store_true", help="only print commands and cost")
+    parser.add_argument("--calibrate", action="store_true", help="with --dry_run: also hours, here")
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
+    )
+    parser.add_argument("--data_dir", help="TFDS data directory (default: ~/tensorflow_datasets)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    with errors_in_a_line():
         if arguments.seeds < 1:
-            raise ValueError(f"--seeds={arguments.seeds}: at least one training of each is needed.")
+            raise ValueError(f"--seeds must be at least 1; got {arguments.seeds}.")
         rows = tables.find_rows(arguments.rows)
         for name, row in rows.items():
-            if row.why_not:
-                print(f"{name} is left out: {row.why_not}.")
+            if row.unavailable:
+                print(f"{name} is skipped: {row.unavailable}.")
         where = {"runs": arguments.runs, "data_dir": arguments.data_dir}
         works = [
             work
             for seed in range(arguments.seeds)
             for work in plan(rows, scale=arguments.scale, seed=seed, **where)
         ]
-        works = of_shard(works, parse_shard(arguments.shard))
+        works = select_shard(works, parse_shard(arguments.shard))
         if arguments.dry_run:
             dry_run(works, arguments.scale, calibrate=arguments.calibrate)
-        elif not run_all(works, arguments.runs):
-            sys.exit(1)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from there.")
-        sys.exit(130)
-
-
-def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
-    """Prints the commands that are left, and what the trainings among them cost."""
-    for work in works:
-        for name in left(work):
-            print(shlex.join(["python", *work.commands[name]]))
-    runs = [work.run for work in works if "eval.json" in left(work)]
-    print()
-    print(trainings_table(runs, scale, calibrate=calibrate) if runs else "No training is left.")
+            return
+        try:
+            if not run_all(works, arguments.runs):
+                sys.exit(1)
+        except KeyboardInterrupt:
+            print("\nInterrupted. Run the same command again to resume.")
+            sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-r"""Table 11: the number of replicas. The paper's are asynchronous; ours are in step.
+"""Table 11: the number of replicas. The paper's are asynchronous; ours are synchronous.
 
-CUDA_VISIBLE_DEVICES=0,1 python train.py --config=experiments/table11.py:replicas2
+    CUDA_VISIBLE_DEVICES=0,1 python train.py --config=experiments/table11.py:replicas2
 
-Asynchronous replicas, each with a batch of 16 and gradients that are stale, are not there in this
-project. In their place as many devices share one batch of 16, which changes nothing but the time
-and ASPP's dropout masks: what these rows show is that noise, and that 32 cannot share it equally.
+Paper: 77.15; not run yet. The paper's replicas each have a batch of 16 and apply stale gradients;
+this project does not implement that. Here the devices share one batch of 16, which changes only the
+time and ASPP's dropout masks. So these rows measure that noise, and 32 devices cannot share 16
+images equally.
 """
-
-import ml_collections
 
 from experiments import base
 
@@ -17,14 +16,11 @@ ROWS = {
     f"replicas{devices}": base.Row(
         paper_miou,
         {},
-        run="base" if devices == 1 else "",
+        shares="base" if devices == 1 else "",
         devices=devices,
-        why_not="a batch of 16 cannot be shared by 32 devices" if devices > 16 else "",
+        unavailable="a batch of 16 cannot be shared by 32 devices" if devices > 16 else "",
     )
     for devices, paper_miou in PAPER_MIOUS.items()
 }
 
-
-def get_config(row: str = "") -> ml_collections.ConfigDict:
-    """A key of ROWS, and @scale where it is not the paper's -> that row's config."""
-    return base.row_config("table11", ROWS, row)
+get_config = base.rows_config("table11", ROWS)

@@ -10,7 +10,7 @@ import keras
 from data.terminal import table
 from model.resnet import BACKBONES
 from pretrained.open_weights import open_weights
-from pretrained.weights import GROUPS, Report, Weights, both_names, group_of, load
+from pretrained.weights import GROUPS, Report, Weights, both_names, check_part, group_of, load
 
 # The arguments of deeplabv3 that weights in one part of the network depend on.
 CONVENTION = {
@@ -36,6 +36,7 @@ def initialize(
       FileNotFoundError, ValueError: with nothing loaded; the weights cannot be read, do not fit, or
         were trained in another convention than the model's.
     """
+    check_part(part)  # Before anything is downloaded.
     weights = open_weights(path, arguments["backbone"])
     check_convention(weights, arguments, path=path, part=part)
     try:
@@ -81,7 +82,7 @@ def check_convention(
       path: of the weights, for messages.
       part: a key of CONVENTION.
     """
-    for field in CONVENTION.get(part, ()):  # load() refuses another part.
+    for field in CONVENTION[part]:
         theirs, ours = weights.model.get(field), arguments[field]
         if theirs not in (None, ours):
             if field == "backbone" and _differ_in_depth_alone(theirs, ours):

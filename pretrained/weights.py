@@ -103,6 +103,12 @@ def identify_backbone(
     )
 
 
+def check_part(part: str) -> None:
+    """Raises ValueError where part is not a key of PARTS."""
+    if part not in PARTS:
+        raise ValueError(f"No init_from.part {part!r}; there are {', '.join(PARTS)}.")
+
+
 def load(
     model: keras.Model, weights: Weights, *, part: str = "whole", strict: bool = True
 ) -> Report:
@@ -118,8 +124,7 @@ def load(
       ValueError: with nothing loaded; for an unknown part, where nothing fits, for non-finite
         values and for variances below 0.
     """
-    if part not in PARTS:
-        raise ValueError(f"No init_from.part {part!r}; there are {', '.join(PARTS)}.")
+    check_part(part)
     variables = {weight.path: weight for weight in model.weights}
     wanted = {name for name in variables if group_of(name) in PARTS[part]}
     values = weights.values

@@ -9,7 +9,7 @@ from evaluation.counts import Counts
 from evaluation.metrics import confusion_matrix, iou_per_class, mean_iou
 from evaluation.protocol import protocol_hash
 from evaluation.results import read_evaluation, write_counts
-from evaluation.scores import scores
+from evaluation.scores import compute_scores
 from experiments.compare import check_protocols, compare, differences
 
 
@@ -32,8 +32,10 @@ def test_a_difference_is_that_of_the_whole_split_and_its_interval_paired():
     assert change[-1] == pytest.approx(mean_iou(confusions[1]) - mean_iou(confusions[0]))
     np.testing.assert_allclose(change[:-1], np.subtract(*map(iou_per_class, confusions[::-1])))
     assert (bounds[:, 0] < change).all() and (change < bounds[:, 1]).all()
-    assert bounds[-1, 0] > 0  # The same images are as hard for both; unpaired, not to be told.
-    assert "more than chance" in compare(ours, theirs, ["a", "b", "c"])
+    assert (
+        bounds[-1, 0] > 0
+    )  # Paired: the same images are as hard for both. Unpaired it would be inconclusive.
+    assert ": significant" in compare(ours, theirs, ["a", "b", "c"])
 
 
 def test_a_class_that_no_label_has_is_in_neither_mean():
@@ -59,7 +61,7 @@ def test_a_class_that_no_label_has_has_no_difference():
 def test_a_run_beside_itself_has_no_difference():
     ours = counts_of(0.7)
     assert not any(values.any() for values in differences(ours, ours))
-    assert "cannot be told from chance" in compare(ours, ours, ["a", "b", "c"])
+    assert ": inconclusive" in compare(ours, ours, ["a", "b", "c"])
 
 
 def test_the_images_that_moved_most_are_named_first():
@@ -67,7 +69,7 @@ def test_the_images_that_moved_most_are_named_first():
     confusions = ours.confusions.copy()
     confusions[17] = np.diag([400, 0, 0])
     said = compare(ours, ours._replace(confusions=confusions), ["a", "b", "c"])
-    moved = said.split("images that moved most")[1].splitlines()
+    moved = said.split("images that changed most")[1].splitlines()
     assert moved[1].startswith("image17 ")
 
 
@@ -93,7 +95,7 @@ def test_an_evaluation_is_read_with_its_counts(tmp_path):
     counts = counts_of(0.7)
     protocol = {"split": "val"}
     result = {
-        **scores(counts, ["a", "b", "c"]),
+        **compute_scores(counts, ["a", "b", "c"]),
         "protocol": {**protocol, "hash": protocol_hash(protocol)},
     }
     file = tmp_path / "eval.json"

@@ -131,11 +131,11 @@ def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
     (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +(\S+) +(\S+)\n", out)
     images_per_second, hours = map(float, line)
     assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
-    assert "1 trainings, " in out
+    assert "1 training runs, " in out
 
 
 def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
-    monkeypatch.setattr(cost, "_memory_here", lambda: 1e9)
+    monkeypatch.setattr(cost, "_total_memory", lambda: 1e9)
     monkeypatch.setattr(sys, "argv", ["cost", "table6:os16", "--calibrate"])
     cost.main()
     assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +too large +-\n", capsys.readouterr().out)

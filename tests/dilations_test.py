@@ -49,7 +49,7 @@ def test_rates_of_table_1_are_those_of_the_paper(output_stride):
     last = sheet.convs[-1]
     side = SIDE_AT_513[output_stride]
     assert -(-dilations.feature_size(last, 513) // last.stride) == side
-    assert not sheet.wrong
+    assert not sheet.violations
 
 
 @pytest.mark.parametrize("output_stride", ASPP_RATES)
@@ -59,13 +59,13 @@ def test_rates_of_aspp_double_at_8_and_halve_at_32(output_stride):
     aspp = [conv for conv in sheet.convs if conv.name.startswith("aspp")]
     assert [conv.rate for conv in aspp] == ASPP_RATES[output_stride]
     unit_rates = [conv.rate // RATES[output_stride][3] for conv in units(sheet, 4)]
-    assert unit_rates == [1, 2, 4] and not sheet.wrong
+    assert unit_rates == [1, 2, 4] and not sheet.violations
 
 
 @pytest.mark.parametrize("scale", ["paper", "shapes", "voc_small"])
 def test_no_row_breaks_the_rule(scale):
     for sheet in sheets(*tables.TABLES, scale=scale):
-        assert len(sheet.convs) >= 6 and not sheet.wrong, sheet
+        assert len(sheet.convs) >= 6 and not sheet.violations, sheet
 
 
 @pytest.mark.parametrize("backbone", ["resnet_tiny", "resnet_tiny_beta"])
@@ -150,15 +150,15 @@ def test_a_plan_that_breaks_the_rule_fails_and_names_the_convs(monkeypatch, caps
     monkeypatch.setattr(model.resnet, "atrous_plan", late)
     code, _ = run(monkeypatch, capsys, "table3:mg121_block6")
     assert "rates break the rule" in code
-    assert "block5_unit2 has rate 4 at stride 16; Sec. 3 asks for 8 at 16" in code
-    assert "block6_unit1 has rate 2 at stride 16; Sec. 3 asks for 8 at 16" in code
+    assert "block5_unit2 has rate 4 at stride 16; Sec. 3 requires 8 at 16" in code
+    assert "block6_unit1 has rate 2 at stride 16; Sec. 3 requires 8 at 16" in code
     assert "block4" not in code
 
 
 def test_aspp_rates_that_do_not_double_fail(monkeypatch, capsys):
     monkeypatch.setattr(dilations, "rates_at", lambda output_stride, rates: list(rates))
     code, _ = run(monkeypatch, capsys, "table6:os8")
-    assert "aspp_atrous3 has rate 18 at stride 8; Sec. 3 asks for 36 at 8" in code
+    assert "aspp_atrous3 has rate 18 at stride 8; Sec. 3 requires 36 at 8" in code
     assert "output_stride 16" not in code
 
 
@@ -166,8 +166,8 @@ def test_a_stride_at_the_wrong_place_fails():
     config = tables.config_of("table5/mg111").model
     arguments = dict(output_stride=16, multi_grid=(1, 1, 1), atrous_rates=config.atrous_rates)
     right = Window("block3_unit1", 3, 1, 1, 16, 131)
-    assert not dilations.broken_rules([right], **arguments)
-    (said,) = dilations.broken_rules([right._replace(input_stride=8)], **arguments)
+    assert not dilations.find_violations([right], **arguments)
+    (said,) = dilations.find_violations([right._replace(input_stride=8)], **arguments)
     assert "block3_unit1 has rate 1 at stride 8" in said
 
 

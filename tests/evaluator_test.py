@@ -7,7 +7,7 @@ from PIL import Image
 from data.classes import VOC_CLASS_NAMES
 from data.pipeline import eval_examples
 from evaluation.evaluator import Evaluator
-from evaluation.scores import images_said, report
+from evaluation.scores import image_count_text, report
 from experiments import base
 from model.deeplabv3 import deeplabv3
 
@@ -130,6 +130,6 @@ def test_masks_are_where_the_ids_say_and_nowhere_else(shapes_dir, tmp_path):
 def test_a_part_of_a_split_is_called_one(shapes_dir):
     evaluation = evaluation_at(16, shapes_dir)
     result, _ = evaluation.score(7, {})
-    assert images_said(result) == "5 images" and "\n5 images; 95 %" in report(result)
+    assert image_count_text(result) == "5 images" and "\n5 images; 95%" in report(result)
     result["official_images"] = 200
-    assert images_said(result) == "5 images (a part: the official split has 200)"
+    assert image_count_text(result) == "5 images (partial: the official split has 200)"

@@ -19,13 +19,13 @@ from deployment.exporter import Exporter
 from deployment.formats import check_formats
 from deployment.metadata import describe
 from deployment.saved_model import MAX_PIXELS, decode_images
-from evaluation.prediction import predictor
+from evaluation.prediction import make_predictor
 from experiments.base import MULTI_SCALE, as_data, make_config
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
 from tests.fold_batch_norm_test import with_random_statistics
 from training.checkpoints import Checkpoints
-from training.run_folder import open_run, write_data
+from training.run_folder import open_run, read_config, write_data
 
 INFERENCE = {"output_stride": 16, "scales": (1.0,), "flip": False}
 SIZES = [(1, 1, 1), (1, 3, 7), (1, 500, 375), (1, 513, 513), (4, 40, 90)]
@@ -70,7 +70,7 @@ def loaded(folder):
 
 @pytest.fixture(scope="module")
 def checkpoint(export):
-    return predictor(export.model, backbone="resnet_tiny", output_stride=16)
+    return make_predictor(export.model, backbone="resnet_tiny", output_stride=16)
 
 
 def images_of(number, height, width):
@@ -121,7 +121,7 @@ def test_a_jpeg_is_decoded_as_in_evaluation(loaded):
     np.testing.assert_array_equal(ids, loaded(tf.io.decode_image(file, 3)[None]))
 
 
-def test_the_readmes_request_is_one_of_tf_servings(loaded, tmp_path):
+def test_the_documented_request_is_one_of_tf_servings(loaded, tmp_path):
     """As its REST API reads it: an instance is the value of the signature's only input.
 
     The photo is longer than an argument of a command may be.
@@ -129,8 +129,8 @@ def test_the_readmes_request_is_one_of_tf_servings(loaded, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
     (tmp_path / "photo.jpg").write_bytes(file_of(noise, "JPEG", quality=100, subsampling=0))
     assert (tmp_path / "photo.jpg").stat().st_size > 100_000
-    text = (ROOT / "README.md").read_text()
-    command = text.partition("TF Serving, with the folder as")[2].split("```")[1]
+    lines = (ROOT / "docs" / "export.md").read_text().splitlines()
+    (command,) = [line for line in lines if line.startswith("(printf")]
     # In place of curl what curl would send.
     script = 'curl() { [ "$1 $2" = "-d @-" ] && cat; }\n' + command
     sent = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True)
@@ -273,13 +273,13 @@ def test_scales_and_flip_are_inside(run, tmp_path, export):
     other = Exporter(run, inference=inference, gate_images=0)
     other.write("saved_model", tmp_path / "ms")
     images = images_of(1, 40, 70)
-    expected = predictor(other.model, backbone="resnet_tiny", **inference)(images).numpy()
+    expected = make_predictor(other.model, backbone="resnet_tiny", **inference)(images).numpy()
     ids = tf.saved_model.load(str(tmp_path / "ms"))(images).numpy()
     assert (ids != expected).mean() <= 1e-3  # Of 2,800 pixels.
     assert json.loads((tmp_path / "ms" / "gate.json").read_text()).keys() == {"format", "bytes"}
     assert other.data["margin"] > 2 * export.data["margin"] - 4 * 16
     card = (tmp_path / "ms" / "model_card.md").read_text()
-    assert "output stride 8, scales 0.5, 1, mirrored too.\n" in card
+    assert "output stride 8, scales 0.5, 1, with flip.\n" in card
 
 
 def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
@@ -289,7 +289,7 @@ def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
     assert data["corners"] == "aligned" and data["size"] is None
     provenance = data["provenance"]
     assert provenance["step"] == 7 and provenance["evaluation"] is None
-    assert provenance["config"] == json.loads(export.config.to_json())
+    assert provenance["config"] == as_data(read_config(run))
     assert provenance["trained_on"]["dataset"] == "shapes/1.1.0"
     card = (folder / "model_card.md").read_text()
     wanted = ("resnet_tiny", "plain_disc", "step 7", "any size", "3 images of shapes, val")
@@ -316,7 +316,7 @@ def test_the_score_is_that_of_these_weights_in_this_way(run, export, tmp_path):
 
     def score(**how):
         how = {"step": 7, "inference": INFERENCE, "size": None, **how}
-        return describe(other, export.config, **how)["provenance"]["evaluation"]
+        return describe(other, as_data(read_config(run)), **how)["provenance"]["evaluation"]
 
     assert score()["miou"] == 0.5
     assert score(step=8) is None
@@ -325,7 +325,7 @@ def test_the_score_is_that_of_these_weights_in_this_way(run, export, tmp_path):
 
 def test_the_gate_compares_with_the_checkpoint(export, folder):
     figures = json.loads((folder / "gate.json").read_text())
-    assert figures["images"] == 3 and figures["limits"]["differing"] == 1e-4
+    assert figures["images"] == 3 and figures["tolerance"]["differing"] == 1e-4
     assert figures["differing"] <= 1e-4
     labels, ids = [np.array([[0, 1, 255, 1]])], [np.array([[0, 1, 1, 1]], np.uint8)]
     checkpoint = gate.Samples([], labels, [np.array([[0, 0, 0, 1]], np.uint8)], [2.0])

@@ -7,9 +7,9 @@ import numpy as np
 from data.pictures import full_palette
 from evaluation.boundary import TRIMAP_WIDTHS
 from evaluation.counts import Counts
-from evaluation.gallery import SHOWN, chosen, write_gallery
+from evaluation.gallery import NUM_SHOWN, select_examples, write_gallery
 from evaluation.metrics import confusion_matrix, mean_iou
-from evaluation.scores import scores
+from evaluation.scores import compute_scores
 
 NAMES = ["background", "cat & dog", "$never^$"]
 
@@ -32,21 +32,21 @@ def test_worst_median_and_best_are_those_by_miou():
     counts = counts_of(31)
     score = dict(zip(counts.ids, map(mean_iou, counts.confusions), strict=True))
     order = sorted(score, key=score.get)
-    kinds = chosen(counts)
-    assert kinds["Worst"] == order[:SHOWN] and kinds["Best"] == order[::-1][:SHOWN]
-    assert order[15] in kinds["Median"] and len(kinds["Median"]) == SHOWN
+    kinds = select_examples(counts)
+    assert kinds["Worst"] == order[:NUM_SHOWN] and kinds["Best"] == order[::-1][:NUM_SHOWN]
+    assert order[15] in kinds["Median"] and len(kinds["Median"]) == NUM_SHOWN
 
 
 def test_an_image_without_a_valid_pixel_is_not_shown():
     counts = counts_of(3)
     counts.confusions[1] = 0
-    assert all("image1" not in ids for ids in chosen(counts).values())
+    assert all("image1" not in ids for ids in select_examples(counts).values())
 
 
 def test_the_page_needs_no_other_file(tmp_path):
     counts = counts_of(20)
     result = {
-        **scores(counts, NAMES),
+        **compute_scores(counts, NAMES),
         "protocol": {"split": "val", "output_stride": 16},
         "step": 7,
         "num_images": 20,
@@ -55,7 +55,7 @@ def test_the_page_needs_no_other_file(tmp_path):
         "config": {"name": "runs/<x>"},
     }
     label = np.repeat([0, 1], 50).reshape(10, 10)
-    images = {name for ids in chosen(counts).values() for name in ids}
+    images = {name for ids in select_examples(counts).values() for name in ids}
     photo = np.zeros((10, 10, 3), np.uint8)
     shown = [
         ({"id": name.encode(), "image": photo, "label": label}, label.astype(np.uint8))
@@ -65,7 +65,7 @@ def test_the_page_needs_no_other_file(tmp_path):
     write_gallery(tmp_path / "eval.html", result, counts, shown, palette)
     page = (tmp_path / "eval.html").read_text()
     assert "runs/&lt;x&gt;: mIoU" in page and "output_stride 16" in page
-    assert page.count("<figure ") == 3 * SHOWN
+    assert page.count("<figure ") == 3 * NUM_SHOWN
     assert 'data-classes="background|cat &amp; dog"' in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources and all(re.match("data:image/(png|jpeg);base64,", source) for source in sources)

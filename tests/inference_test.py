@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from evaluation.counts import evaluate
-from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, in_pieces, predictions
+from evaluation.counts import count_pixels
+from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, predict_examples, predict_in_pieces
 from experiments.base import MULTI_SCALE
 from model.aspp import rates_at
 from model.deeplabv3 import corners_of, deeplabv3
@@ -218,14 +218,14 @@ def test_pieces_are_equal_to_the_whole(size, output_stride, head):
         return class_probabilities(model, images, **how).numpy()
 
     ids = [
-        in_pieces(
+        predict_in_pieces(
             lambda images: predict(images).argmax(-1).astype(np.uint8),
             images_of(size, 1)[0],
             margin=margin,
             corners=corners_of(model),
-            part_side=part_side,
+            piece_side=piece_side,
         )
-        for part_side in (10**4, 3 * GRID)
+        for piece_side in (10**4, 3 * GRID)
     ]
     assert sizes[0] == size and len(sizes) > 4 and max(sizes[1:]) < size
     assert len(np.unique(ids[0])) > 1
@@ -245,7 +245,7 @@ FACTS = dict(num_classes=3, ignore_label=255)
 
 
 def evaluated(examples, predict=lambda x: x[..., 0] % 3, num_images=3, **how):
-    return evaluate(predictions(predict, examples, **how), num_images=num_images, **FACTS)
+    return count_pixels(predict_examples(predict, examples, **how), num_images=num_images, **FACTS)
 
 
 def assert_equal(ours, theirs):
@@ -277,7 +277,7 @@ def test_images_of_one_size_are_predicted_together():
         shapes.append(images.shape[:3])
         return images[..., 0] % 3
 
-    pairs = list(predictions(predict, examples(sizes), batch_pixels=60))
+    pairs = list(predict_examples(predict, examples(sizes), batch_pixels=60))
     assert shapes == [(2, 5, 6), (1, 1, 9), (1, 5, 6), (1, 6, 5)]
     for example, prediction in pairs:
         np.testing.assert_array_equal(prediction, example["image"][..., 0] % 3)
@@ -292,7 +292,7 @@ def test_images_of_many_sizes_do_not_wait_for_ever():
             made.append(example["id"])
             yield example
 
-    pairs = predictions(lambda x: x[..., 0], noted())
+    pairs = predict_examples(lambda x: x[..., 0], noted())
     next(pairs)
     assert len(made) == MAX_WAITING + 1 and len(list(pairs)) == 199
 

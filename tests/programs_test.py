@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data.pipeline import eval_examples
-from evaluation.prediction import predictor
+from evaluation.prediction import make_predictor
 from evaluation.results import read_counts
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
@@ -128,7 +128,7 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
     config = read_config(run)
     model = deeplabv3(**config.model)
     assert load_weights(model, run) == 3
-    predict = predictor(model, backbone=config.model.backbone, output_stride=16)
+    predict = make_predictor(model, backbone=config.model.backbone, output_stride=16)
     ids = np.load(tmp_path / "ids.npz")
     for image, exported in zip(images, ids.values(), strict=True):
         assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]
@@ -191,7 +191,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         "--gate_images=0",
         "--format=saved_model,saved_model",
     )
-    assert code == 0 and out.count("not gated") == 1, out
+    assert code == 0 and out.count("not checked") == 1, out
     masks = []
     for source in (f"--run={run}", f"--saved_model={tmp_path / 'exported'}"):
         output = tmp_path / f"out{len(masks)}"
@@ -214,8 +214,8 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["--run=RUN", "nowhere.jpg"], "nowhere.jpg matches no photo"),
         (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
-        (["--saved_model=RUN", "README.md"], "is no SavedModel; export.py writes one"),
-        (["--run=experiments", "README.md"], "is no run"),
+        (["--saved_model=RUN", "README.md"], "is not a SavedModel; export.py writes one"),
+        (["--run=experiments", "README.md"], "is not a run folder"),
         (["--run=RUN", "--output=.", "README.md"], "holds photos"),
     ],
 )
@@ -230,9 +230,9 @@ def test_mistakes_in_predicting_are_named(run, arguments, said):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--output=THERE"], "is no export with saved_model.pb and assets/data.json"),
-        (["--format=onnx,litert_int8", "--output=THERE"], "with --output one alone"),
-        (["--size=513", "--format=onnx"], "--size=513 is no H,W in pixels"),
+        (["--output=THERE"], "is not an export with saved_model.pb and assets/data.json"),
+        (["--format=onnx,litert_int8", "--output=THERE"], "--output takes a single one"),
+        (["--size=513", "--format=onnx"], "--size must be H,W in pixels, such as 513,513; got 513"),
         (["--scales=0", "--gate_images=0"], "error: Scales must be multiples of 1/8"),
     ],
 )
@@ -268,7 +268,7 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(shapes_dir, tmp_path, sent,
     finally:
         process.kill()
     assert process.returncode == code, out
-    assert "The same command goes on from there" in out
+    assert "Run the same command again to resume." in out
     config = read_config(tmp_path / "run")
     assert load_weights(deeplabv3(**config.model), tmp_path / "run") > 0
 
@@ -306,7 +306,7 @@ def test_a_mistake_is_named_in_a_line(run, shapes_dir, mistake):
 def test_a_folder_that_is_no_run_says_so(name, tmp_path):
     code, out = program(name, f"--run={tmp_path}")
     assert code == 1
-    assert "is no run" in out and "Traceback" not in out
+    assert "is not a run folder" in out and "Traceback" not in out
 
 
 @pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py", "predict.py"])

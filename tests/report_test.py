@@ -1,4 +1,4 @@
-"""The report: what is there is shown as it is, what is not is said, and claims are judged."""
+"""The report: runs and missing runs are shown as they are, and claims are decided."""
 
 import json
 import pathlib
@@ -13,12 +13,20 @@ from evaluation.counts import Counts
 from evaluation.metrics import confusion_matrix
 from evaluation.protocol import protocol_hash
 from evaluation.results import write_counts
-from evaluation.scores import scores
+from evaluation.scores import compute_scores
 from experiments import report, tables
 from experiments.claims import CLAIMS
-from experiments.collect import SHARED, collect, hours
+from experiments.collect import SHARED_FIELDS, collect, training_hours
 from experiments.plan import evaluation_of, folder_of, plan
-from experiments.report import MARKERS, cells, claim_line, columns, markdown, write_report_page
+from experiments.report import (
+    MARKERS,
+    cells,
+    claim_line,
+    columns,
+    markdown,
+    summary_in_markdown,
+    write_report_page,
+)
 
 NUM_IMAGES = 30
 
@@ -50,12 +58,12 @@ def add_run(runs, name, right, *, scale="shapes", seed=0, **protocol):
     counts = counts_of(right, seed)
     name, how = evaluation_of(tables.config_of(name, scale), config)
     protocol = {
-        **{field: "x" for field in SHARED},
+        **{field: "x" for field in SHARED_FIELDS},
         **{"dataset": "shapes/1", **how, "scales": list(how["scales"]), **protocol},
     }
     file = folder / name
     result = {
-        **scores(counts, VOC_CLASS_NAMES),
+        **compute_scores(counts, VOC_CLASS_NAMES),
         "step": config.steps,
         "commit": "1234567",
         "num_images": 30,
@@ -123,7 +131,7 @@ def test_what_is_not_the_rows_own_has_no_part_in_it(tmp_path):
     changed(config, init_from={**fields["init_from"], "path": "/val"})
     assert status() is None
     changed(file, step=600)
-    assert status() == (f"not run: {file} is of another step or way of inference", False)
+    assert status() == (f"not run: {file} is of another step or inference", False)
     file.write_bytes(file.with_name("eval.json").read_bytes())
     assert status()[1] is False
     file.write_text("{")
@@ -164,18 +172,18 @@ def test_one_training_is_under_all_of_its_tables(tmp_path):
 
 
 def test_rows_of_other_images_or_labels_share_no_column(tmp_path):
-    for field in SHARED:
+    for field in SHARED_FIELDS:
         if field == "split":
             continue  # That is of the row's inference, and no other is looked at.
         add_run(tmp_path, "table5/mg111", 0.6)
         add_run(tmp_path, "table5/mg124", 0.7, **{field: "others"})
-        with pytest.raises(ValueError, match=f"mg111, seed 0 and .*mg124, seed 0.*in {field}"):
+        with pytest.raises(ValueError, match=f"mg111, seed 0 and .*mg124, seed 0.*({field})"):
             collect("table5", "shapes", tmp_path)
 
 
 def test_hours_are_those_of_the_steps(tmp_path):
     file = add_run(tmp_path, "table5/mg111", 0.6)
-    assert hours(file.parent) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
+    assert training_hours(file.parent) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
 
 
 def verdicts(tmp_path, table, **rights):
@@ -189,8 +197,8 @@ def test_claims_hold_or_not_or_cannot_be_told(tmp_path):
     assert said == {
         "(1, 2, 1) beats (1, 1, 1)": "holds",
         "(1, 2, 4) beats (1, 2, 1)": "does not hold",
-        "a fourth rate of 24 does not help": "cannot be told",  # They are equal.
-        "image pooling helps": "cannot be told",  # It was not run.
+        "a fourth rate of 24 does not help": "inconclusive",  # They are equal.
+        "image pooling helps": "inconclusive",  # It was not run.
     }
 
 
@@ -216,12 +224,12 @@ def test_seeds_that_disagree_leave_a_claim_open(tmp_path):
         if seed == 0:
             add_run(tmp_path, "table5/mg111", theirs)
             assert claim_of(tmp_path, text)["verdict"] == "holds"
-            assert "**holds, of these trainings**" in claim_line(claim_of(tmp_path, text))
+            assert "**holds (single seed)**" in claim_line(claim_of(tmp_path, text))
     claim = claim_of(tmp_path, text)
     assert claim["verdict"] == "holds" and claim["parts"][0]["seeds"] == 1
     add_run(tmp_path, "table5/mg111", theirs, seed=1)
     claim = claim_of(tmp_path, text)
-    assert claim["verdict"] == "cannot be told" and claim["parts"][0]["seeds"] == 2
+    assert claim["verdict"] == "inconclusive" and claim["parts"][0]["seeds"] == 2
     low, high = claim["parts"][0]["seed_interval"]
     assert low < 0 < high
 
@@ -232,20 +240,24 @@ def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
     claim = claim_of(tmp_path, "a smaller output stride is better", "table1")
     assert claim["verdict"] == "does not hold" and claim["parts_not_run"] == 3
     said = claim_line(claim)
-    assert "(os16 - os32: -" in said and said.endswith("3 of its differences have not been run")
+    assert "(os16 - os32: -" in said and said.endswith("not run: 3 of its differences")
 
 
 def test_in_miniature_nothing_is_said_of_coco(tmp_path):
     add_run(tmp_path, "table6/os16", 0.6)
     claims = [claim["claim"] for claim in collect("table6", "shapes", tmp_path)["claims"]]
-    assert "several scales help" in claims and not any("COCO" in claim for claim in claims)
+    assert (
+        "several scales help" in claims
+        and "flip helps" in claims
+        and not any("COCO" in claim for claim in claims)
+    )
 
 
 def test_every_claim_is_of_rows_that_are_there_and_holds_in_the_paper():
     for table, claims in CLAIMS.items():
         papers = {row: value.paper_miou for row, value in tables.TABLES[table].ROWS.items()}
         for claim in claims:
-            for terms in claim.sums:
+            for terms in claim.differences:
                 assert sum(n * papers[row] for row, n in terms.items()) > 0, (table, claim.text)
 
 
@@ -265,19 +277,32 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
 def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6)
     sparse = collect("table5", "shapes", tmp_path)
-    assert markdown([sparse]).endswith("[5](experiments/results/shapes_table5.json) (1 of 5 rows).")
+    assert markdown([sparse]).endswith(
+        "[5](../experiments/results/shapes_table5.json) (1 of 5 rows)."
+    )
     for row in ("mg121", "mg124"):
         add_run(tmp_path, f"table5/{row}", 0.6)
     result = collect("table5", "shapes", tmp_path)
     part = markdown([result])
     assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
-    assert "- image pooling helps: **cannot be told**; 1 of its differences" in part
+    assert "- image pooling helps: **inconclusive**; not run: 1 of its differences" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
     once = between_markers(readme, part, report.MARKERS)
     assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")
     assert between_markers(once, part, report.MARKERS) == once
     with pytest.raises(ValueError, match="must have each of these lines exactly once"):
         between_markers("# Title\n", part, report.MARKERS)
+
+
+def test_the_summary_counts_rows_and_claims(tmp_path):
+    for row, right in (("mg111", 0.6), ("mg121", 0.7), ("mg124", 0.5)):
+        add_run(tmp_path, f"table5/{row}", right)
+    add_run(tmp_path, "table5/mg111", 0.6, scale="paper")
+    results = [collect("table5", scale, tmp_path) for scale in ("paper", "shapes")]
+    _, _, *lines, last = summary_in_markdown(results).strip().splitlines()
+    topic = "ASPP with multi-grid and image-level features, ResNet-101, output_stride 16"
+    assert lines == [f"| 5: {topic} | 3 of 5 | 1 | 1 | 0 | 2 |", ""]  # One scale only.
+    assert last.endswith("[docs/results.md](docs/results.md).")
 
 
 def test_the_page_needs_no_other_file(tmp_path):
@@ -295,5 +320,8 @@ def test_the_page_needs_no_other_file(tmp_path):
 def test_the_readme_of_this_repository_is_what_its_results_say():
     """Nobody typed a number."""
     root = pathlib.Path(report.ROOT)
+    results = report.read_results()
+    docs_page = (root / report.DOCS_PAGE).read_text()
+    assert between_markers(docs_page, markdown(results), MARKERS) == docs_page
     readme = (root / "README.md").read_text()
-    assert between_markers(readme, markdown(report.read_results()), report.MARKERS) == readme
+    assert between_markers(readme, summary_in_markdown(results), MARKERS) == readme

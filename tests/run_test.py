@@ -13,8 +13,8 @@ import pytest
 
 from data.files import write_text
 from experiments import base, run, tables
-from experiments.plan import Work, evaluation_of, is_of, left, plan
-from experiments.run import of_shard, parse_shard, run_all, take
+from experiments.plan import Work, evaluation_of, matches_config, plan, remaining
+from experiments.run import lock_folder, parse_shard, run_all, select_shard
 from tests.conftest import ROOT
 
 # Stands for train.py and eval.py: notes that it ran, and leaves what it was asked for.
@@ -42,7 +42,7 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM)
     write_text(tmp_path / "config.json", base.get_config("shapes").to_json())
     monkeypatch.setattr(run, "ROOT", tmp_path)
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(run, "POLL_SECONDS", 0.1)
     return tmp_path
 
 
@@ -90,7 +90,7 @@ def test_what_starts_from_other_weights_comes_after_them_with_the_same_seed(tmp_
     works = works_of("table6:coco", "table5", scale="shapes", seed=2, runs=tmp_path)
     coco, to_voc = works[:2]
     assert coco.folder == tmp_path / "shapes/protocols/coco_seed2"
-    assert to_voc.after == coco.folder
+    assert to_voc.starts_from == coco.folder
     train = to_voc.commands["eval.json"]
     assert f"--config.init_from.path={coco.folder}" in train and "--config.seed=2" in train
     assert [w.folder.name for w in works[2:]] == [
@@ -118,7 +118,7 @@ def test_all_is_run_once_however_often_it_is_asked_for(root, capsys):
     out = capsys.readouterr().out
     assert "a: step 1/2 | 0:01 left" in out and "[3/3] c: done" in out
     assert run_all(works, root / "runs") and ran(root) == once
-    assert "3 there already" in capsys.readouterr().out
+    assert "3 already complete" in capsys.readouterr().out
     (works[1].folder / "eval_val_os8.json").unlink()
     assert run_all(works, root / "runs")
     assert ran(root) - once == {"b eval_val_os8.json": 1}
@@ -132,7 +132,7 @@ def test_what_fails_does_not_stop_the_others(root, capsys):
     said = json.loads((works[0].folder / "failure.json").read_text())
     assert said["exit_code"] == 1 and said["said"] == "error: it was to fail"
     assert said["command"].startswith("python program.py ")
-    assert "a, whose weights it starts from" in (works[1].folder / "failure.json").read_text()
+    assert "a, whose weights it needs, failed" in (works[1].folder / "failure.json").read_text()
     assert "2 failed, 1 done" in capsys.readouterr().out
     assert "error: it was to fail" in (works[0].folder / "run.log").read_text()
     (root / "a fails").unlink()
@@ -142,12 +142,12 @@ def test_what_fails_does_not_stop_the_others(root, capsys):
 
 def test_a_folder_of_another_config_is_not_taken_for_done(root):
     done = work(root, "a")
-    assert run_all([done], root / "runs") and not left(done)
+    assert run_all([done], root / "runs") and not remaining(done)
     config = base.get_config("shapes")
     config.seed = 1
-    assert left(done._replace(config=config)) == ["eval.json", "eval_val_os8.json"]
+    assert remaining(done._replace(config=config)) == ["eval.json", "eval_val_os8.json"]
     (done.folder / "config.json").write_text("{")
-    assert left(done) == ["eval.json", "eval_val_os8.json"]
+    assert remaining(done) == ["eval.json", "eval_val_os8.json"]
 
 
 def test_a_file_of_another_step_or_inference_or_a_damaged_one_is_made_again(root):
@@ -157,7 +157,7 @@ def test_a_file_of_another_step_or_inference_or_a_damaged_one_is_made_again(root
     right = file.read_text()
     for wrong in (right.replace("1800", "600"), (done.folder / "eval.json").read_text(), "{", "[]"):
         file.write_text(wrong)
-        assert left(done) == ["eval_val_os8.json"]
+        assert remaining(done) == ["eval_val_os8.json"]
     assert run_all([done], root / "runs") and file.read_text() == right
 
 
@@ -168,28 +168,28 @@ def test_a_run_is_known_wherever_the_folder_of_all_runs_is(tmp_path):
     )
     ours.folder.mkdir(parents=True)
     write_text(ours.folder / "config.json", theirs.config.to_json())
-    assert is_of(ours.folder, ours.config, ours.start)
+    assert matches_config(ours.folder, ours.config, ours.relative_start)
     theirs.config.init_from.path = str(tmp_path / "b" / "shapes" / "base")
     write_text(ours.folder / "config.json", theirs.config.to_json())
-    assert not is_of(ours.folder, ours.config, ours.start)
+    assert not matches_config(ours.folder, ours.config, ours.relative_start)
     (begins,) = works_of("table5:mg111", scale="shapes", runs=tmp_path)
     begins.config.init_from.path = "elsewhere"
     begins.folder.mkdir(parents=True)
     write_text(begins.folder / "config.json", begins.config.to_json())
     begins.config.init_from.path = ""
-    assert not is_of(begins.folder, begins.config, begins.start)
+    assert not matches_config(begins.folder, begins.config, begins.relative_start)
 
 
 def test_a_row_for_more_devices_than_are_here_says_so(root):
     assert not run_all([work(root, "a")._replace(devices=4096)], root / "runs")
     said = json.loads((root / "runs" / "a" / "failure.json").read_text())["said"]
-    assert "It takes 4096 GPUs, and here are" in said and not ran(root)
+    assert "needs 4096 GPUs; found" in said and not ran(root)
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path):
-    with take(tmp_path) as first, take(tmp_path) as second:
+    with lock_folder(tmp_path) as first, lock_folder(tmp_path) as second:
         assert first is not None and second is None
-    with take(tmp_path) as again:
+    with lock_folder(tmp_path) as again:
         assert again is not None
 
 
@@ -241,7 +241,7 @@ run.run_all([work(root, "a", seconds=float(sys.argv[1]))], root / "runs")
 
 def test_what_another_runner_leaves_unfinished_is_taken_over(root):
     mine = work(root, "a")
-    with take(mine.folder) as held:
+    with lock_folder(mine.folder) as held:
         assert held is not None
         runner = threading.Thread(target=run_all, args=([mine], root / "runs"))
         runner.start()
@@ -257,12 +257,12 @@ def test_shards_share_all_of_it_and_part_no_chain(tmp_path):
         for seed in range(2)
         for each in works_of("table3", "table6", scale="shapes", seed=seed, runs=tmp_path)
     ]
-    shards = [of_shard(works, (k, 3)) for k in (1, 2, 3)]
+    shards = [select_shard(works, (k, 3)) for k in (1, 2, 3)]
     assert sorted(w.folder for s in shards for w in s) == sorted(w.folder for w in works)
     assert max(map(len, shards)) - min(map(len, shards)) <= 2
     for shard in shards:
         folders = {w.folder for w in shard}
-        assert all(w.after in folders for w in shard if w.after)
+        assert all(w.starts_from in folders for w in shard if w.starts_from)
 
 
 def test_a_row_may_be_asked_for_as_it_is_printed():
@@ -271,7 +271,7 @@ def test_a_row_may_be_asked_for_as_it_is_printed():
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "2", "a/b", "1/0", "-1/2"])
 def test_what_is_no_part_is_refused(text):
-    with pytest.raises(ValueError, match=f"--shard={text} is no part"):
+    with pytest.raises(ValueError, match=f"--shard must be K/N, .*; got {text}"):
         parse_shard(text)
     assert parse_shard("2/8") == (2, 8)
 
@@ -288,5 +288,5 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     out = capsys.readouterr().out
     assert out.count("python train.py") == 1 and out.count("\ntable5/mg111 ") == 1
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=0"])
-    with pytest.raises(SystemExit, match="--seeds=0: at least one"):
+    with pytest.raises(SystemExit, match="--seeds must be at least 1; got 0"):
         run.main()

@@ -13,7 +13,7 @@ from model.deeplabv3 import deeplabv3
 from training.run_folder import flat
 
 ROWS = tables.find_rows(tables.TABLES)
-RUNS = tables.trainings(ROWS)
+RUNS = tables.training_runs(ROWS)
 BY_SCALE = pytest.mark.parametrize("scale", base.SCALES)
 
 # Each table's cells in percent, as the paper has them from left to right and top to bottom.
@@ -43,7 +43,7 @@ PRINTED = {
 @functools.cache
 def fields(run, scale="paper"):
     """A run or a row -> its dotted fields."""
-    return flat(tables.config_of(run, scale))
+    return flat(base.as_data(tables.config_of(run, scale)))
 
 
 def training_fields(run, scale="paper"):
@@ -83,9 +83,12 @@ def test_every_row_has_a_whole_config(scale):
 @BY_SCALE
 def test_a_row_differs_from_its_run_in_the_evaluation_alone(scale):
     for name, row in ROWS.items():
-        run = row.run or name
+        run = row.shares or name
         assert training_fields(name, scale) == training_fields(run, scale), name
-        assert tables.row_of(run).run in ("", run) and tables.row_of(run).after == row.after
+        assert (
+            tables.row_of(run).shares in ("", run)
+            and tables.row_of(run).starts_from == row.starts_from
+        )
     assert {"base", "table2/resnet50_block7", "table3/mg111_block4", "protocols/test"} <= set(RUNS)
 
 
@@ -114,9 +117,9 @@ def test_in_miniature_only_the_data_of_pretraining_are_lost():
 def test_rows_that_share_a_number_share_a_run():
     shared = {77.21: 6, 76.66: 2, 78.51: 2, 73.88: 2, 68.39: 2, 73.21: 2, 75.34: 2}
     for paper_miou, times in shared.items():
-        runs = [row.run or name for name, row in ROWS.items() if row.paper_miou == paper_miou]
+        runs = [row.shares or name for name, row in ROWS.items() if row.paper_miou == paper_miou]
         assert len(runs) == times and len(set(runs)) == 1, (paper_miou, runs)
-    assert {row.run for row in ROWS.values() if row.paper_miou == 77.21} == {"base"}
+    assert {row.shares for row in ROWS.values() if row.paper_miou == 77.21} == {"base"}
 
 
 def test_table_10_scores_each_training_twice():
@@ -135,7 +138,7 @@ def test_table_10_scores_each_training_twice():
         if name.startswith("table10/")
     ]
     assert ours == printed
-    assert len(tables.trainings(tables.find_rows(["table10"]))) == 3
+    assert len(tables.training_runs(tables.find_rows(["table10"]))) == 3
 
 
 def test_what_a_row_varies_is_what_the_paper_prints():
@@ -220,17 +223,17 @@ def test_every_row_builds_its_models():
 
 
 def test_runs_come_after_those_whose_weights_they_start_from():
-    assert tables.trainings(tables.find_rows(["table7"])) == [
+    assert tables.training_runs(tables.find_rows(["table7"])) == [
         "protocols/coco",
         "protocols/coco_to_voc",
         "protocols/test",
     ]
-    assert tables.trainings(tables.find_rows(["table5:mg111", "table8:base"])) == [
+    assert tables.training_runs(tables.find_rows(["table5:mg111", "table8:base"])) == [
         "table5/mg111",
         "base",
     ]
     assert RUNS.index("protocols/coarse") < RUNS.index("protocols/fine")
-    assert not [run for run in RUNS if tables.row_of(run).why_not]
+    assert not [run for run in RUNS if tables.row_of(run).unavailable]
 
 
 @pytest.mark.parametrize(

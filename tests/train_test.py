@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import train
+from data import shapes
 from data.build import build
 from data.mask_classes import ClassesProposed
 from deployment.exporter import Exporter
@@ -87,12 +88,22 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(shapes_dir, tmp
     assert len(list((tmp_path / "stopped" / "checkpoints").glob("*.index"))) <= 3
 
 
+def test_a_run_that_builds_its_data_set_equals_one_that_finds_it(tmp_path, monkeypatch):
+    """Building draws from Python's random numbers, from which the initial weights come too."""
+    monkeypatch.setattr(shapes, "NUM_IMAGES", {"train": 8, "val": 2})
+    for name in ("builds", "finds"):
+        train.train(small_config(steps=1), tmp_path / name, str(tmp_path / "data"))
+    builds, finds = checkpoint_of(tmp_path / "builds"), checkpoint_of(tmp_path / "finds")
+    for name in builds:
+        np.testing.assert_array_equal(builds[name], finds[name], err_msg=name)
+
+
 def test_a_finished_run_is_evaluated_again_not_trained_again(shapes_dir, tmp_path, capsys):
     config = small_config(steps=2)
     train.train(config, tmp_path, str(shapes_dir))
     before, result = checkpoint_of(tmp_path), (tmp_path / "eval.json").read_bytes()
     train.train(config, tmp_path, str(shapes_dir))
-    assert "goes on from step 2" in capsys.readouterr().out
+    assert "from step 2" in capsys.readouterr().out
     for name, value in checkpoint_of(tmp_path).items():
         np.testing.assert_array_equal(value, before[name])
     assert (tmp_path / "eval.json").read_bytes() == result
@@ -109,7 +120,7 @@ def test_nothing_is_left_of_a_config_that_cannot_be_run(shapes_dir, tmp_path):
         {"learning_rate": -1.0},
         {"precision": "half"},
         {"freeze_batch_norm": True},
-        {"init_from.part": "head"},
+        {"init_from.path": "x", "init_from.part": "head"},
         {"train_data.hard_class_factor": 0},
     ):
         with pytest.raises(ValueError):
@@ -132,7 +143,7 @@ def test_a_damaged_checkpoint_is_passed_over_while_there_is_another(shapes_dir, 
     assert "ckpt-2 is damaged" in capsys.readouterr().out
     train.train(config, tmp_path, str(shapes_dir))
     said = capsys.readouterr().out
-    assert "warning: " in said and "ckpt-2 is damaged" in said and "goes on from step 1" in said
+    assert "warning: " in said and "ckpt-2 is damaged" in said and "from step 1." in said
     for name, value in checkpoint_of(tmp_path).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
     damage_newest(tmp_path)
@@ -151,7 +162,7 @@ def test_checkpoints_are_found_without_the_file_that_lists_them(shapes_dir, tmp_
         listed.touch()
     assert load_weights(deeplabv3(**small_config().model), tmp_path) == 2
     train.train(small_config(steps=2), tmp_path, str(shapes_dir))
-    assert "goes on from step 2" in capsys.readouterr().out
+    assert "from step 2" in capsys.readouterr().out
     for name, value in checkpoint_of(tmp_path).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
 
@@ -202,7 +213,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
         return step
 
     monkeypatch.setattr(train, "make_train_step", make)
-    with pytest.raises(ValueError, match="The loss of step 3, its .*no numbers.*ckpt-2"):
+    with pytest.raises(ValueError, match="Non-finite loss, .* at step 3.*ckpt-2"):
         train.train(small_config(eval_every=1), tmp_path, str(shapes_dir))
     batch = np.load(tmp_path / "nonfinite_step3.npz")
     np.testing.assert_array_equal(batch["images"], seen[2])
@@ -215,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_what_it_takes_to_see_why(
 
 
 def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
-    """From its newest weights, once: then it goes on."""
+    """From its newest weights, once: after that it resumes its own."""
     first, second = tmp_path / "first", tmp_path / "second"
     train.train(small_config(steps=1), first, str(shapes_dir))
     start = {"steps": 1, "learning_rate": 1e-9, "init_from.path": str(first)}
@@ -229,7 +240,7 @@ def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
             np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
     capsys.readouterr()
     train.train(small_config(**start), second, str(shapes_dir))
-    assert "Weights from" not in capsys.readouterr().out  # It goes on where it was.
+    assert "Weights from" not in capsys.readouterr().out  # It resumes.
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere to start from"):
         start["init_from.path"] = str(tmp_path / "nowhere")
         train.train(small_config(**start), tmp_path / "third", str(shapes_dir))
@@ -240,7 +251,7 @@ def test_a_run_starts_from_another_one(shapes_dir, tmp_path, capsys):
 def test_weights_that_are_no_numbers_are_not_saved(shapes_dir, tmp_path, learning_rate, steps):
     """Nothing is patched: one update ruins them, be it the first of five or the last."""
     config = small_config(steps=steps, eval_every=1, learning_rate=learning_rate)
-    with pytest.raises(ValueError, match="The loss of step 1, .*or the weights.*none yet"):
+    with pytest.raises(ValueError, match="Non-finite loss, .*or weights at step 1.*none yet"):
         train.train(config, tmp_path, str(shapes_dir))
     assert (tmp_path / "nonfinite_step1.npz").exists()
 

@@ -8,9 +8,9 @@ MOMENTUM = 0.9  # The authors' code.
 
 
 class SGD(keras.optimizers.SGD):
-    """Keras's with momentum, by TensorFlow's kernel for it: a third of its passes over memory.
+    """Keras's SGD with momentum, by TensorFlow's fused kernel: a third of the passes over memory.
 
-    Without momentum, or with Nesterov's, take Keras's own.
+    Use Keras's own without momentum, or with Nesterov's.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -29,8 +29,8 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """SGD with momentum; learning_rate * (1 - step / steps)^0.9 ("poly", Sec. 4.1).
 
-    In float16 the loss is scaled, since small gradients would be 0; a step whose gradients overflow
-    is left out, and the scale halved.
+    In mixed_float16 the loss is scaled, since small gradients would be 0; a step whose gradients
+    overflow is skipped, and the scale halved.
     """
     schedule = keras.optimizers.schedules.PolynomialDecay(
         learning_rate, steps, end_learning_rate=0.0, power=LR_POWER

@@ -5,22 +5,24 @@ import os
 
 import tensorflow as tf
 
+from data.terminal import first_line
+
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """A key of STRATEGIES -> that strategy; auto takes what is there.
+    """One of STRATEGIES -> that strategy. To be called before any other use of TensorFlow.
 
-    auto: the TPU, if one is named; the machines of TF_CONFIG or of a Slurm job, if there are
-    several; all GPUs, if there are several; else one device. To be called before anything else is
-    done with TensorFlow. Raises ValueError where it is not to be had.
+    auto: the TPU if one is named; else the machines of TF_CONFIG or of a Slurm job if there are
+    several; else all GPUs if there are several; else one device. Raises ValueError where the
+    strategy is not available.
     """
     if name not in STRATEGIES:
         raise ValueError(f"No strategy {name!r}; there are {', '.join(STRATEGIES)}.")
     if tpu and name not in ("auto", "tpu"):
         raise ValueError(f"--tpu is for --strategy=tpu, not {name}.")
     if name == "auto":
-        name = "tpu" if tpu else _what_is_there()
+        name = "tpu" if tpu else _detect()
     if name == "tpu":
         return _tpu_strategy(tpu)
     if name == "multi_worker":
@@ -31,7 +33,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     return tf.distribute.get_strategy()  # TensorFlow's own: the first GPU, or the CPU.
 
 
-def _what_is_there():
+def _detect():
     if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return "multi_worker"
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -40,24 +42,24 @@ def _what_is_there():
 
 
 def _multi_worker_strategy():
-    """Every machine runs the same command; TF_CONFIG or Slurm tells them of each other."""
+    """Every machine runs the same command; TF_CONFIG or Slurm names the others."""
     if "TF_CONFIG" in os.environ:
         try:
             json.loads(os.environ["TF_CONFIG"])
         except json.JSONDecodeError as error:
-            raise ValueError(f"TF_CONFIG is no JSON: {error}") from error
+            raise ValueError(f"TF_CONFIG is not valid JSON: {error}") from error
         return tf.distribute.MultiWorkerMirroredStrategy()
     if "SLURM_PROCID" not in os.environ:
-        raise ValueError("multi_worker needs TF_CONFIG, or a Slurm job's srun; neither is there.")
+        raise ValueError("multi_worker needs TF_CONFIG or a Slurm job's srun; found neither.")
     return tf.distribute.MultiWorkerMirroredStrategy(
         cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
     )
 
 
 def _tpu_strategy(tpu):
-    """tpu: a name or address, or `local` for that of the machine this runs on."""
+    """tpu: a name or address, or `local` for the TPU of this machine."""
     if not tpu:
-        raise ValueError("tpu needs to know which: --tpu=NAME, or --tpu=local on its own machine.")
+        raise ValueError("--strategy=tpu needs --tpu=NAME, or --tpu=local on the TPU VM itself.")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
         if tpu != "local":
@@ -66,13 +68,13 @@ def _tpu_strategy(tpu):
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
-            f"No TPU {tpu!r} is to be had: {str(error).splitlines()[0][:200]} Is TensorFlow that "
-            "of requirements-tpu.txt, and this its machine?"
+            f"Cannot connect to TPU {tpu!r}: {first_line(error)} Check that "
+            "requirements-tpu.txt is installed and that this is the TPU VM."
         ) from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes the run's files and speaks."""
+    """Whether this process is the one that writes the run's files and prints."""
     resolver = strategy.cluster_resolver
     if resolver is None or resolver.task_type is None:
         return True
@@ -84,7 +86,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def all_workers_have(number: int, strategy: tf.distribute.Strategy) -> bool:
-    """Whether a number is the same in all workers. Each of them must ask; False for one or more."""
+    """Whether a number is the same in all workers. Each of them must call this."""
 
     @tf.function
     def mean():

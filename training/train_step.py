@@ -1,4 +1,4 @@
-"""What is trained, and one step of it: the same under every strategy and in every precision."""
+"""The state of training, and one step: the same under every strategy and in every precision."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,18 +18,18 @@ TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tens
 
 
 class TrainState(NamedTuple):
-    """All that a step changes, and the next one depends on."""
+    """Everything that a step changes and the next one depends on."""
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
-    step: tf.Variable  # Batches that were seen; an optimizer may have left some out.
+    step: tf.Variable  # Steps attempted; loss scaling may have skipped some updates.
 
     def steps_taken(self) -> int:
-        """Under every strategy; int() of a variable is not."""
+        """Works under every strategy, where int() of a variable does not."""
         return int(self.step.numpy())
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """Everything that the next step depends on, but for the data, which follow from it."""
+        """Everything the next step depends on, but for the data, which follow from the step."""
         return tf.train.Checkpoint(
             step=self.step,
             model=weights_by_name(self.model),
@@ -56,11 +56,21 @@ def make_train_step(
     rematerialize: bool = False,
     jit_compile: bool = False,
 ) -> TrainStep:
-    """What is trained -> a compiled (images, labels) -> loss, regularization, gradient norm.
+    """A state -> a compiled step: (images, labels) -> loss, regularization, gradient norm.
 
-    images and labels are what the strategy's data set yields. The loss is the mean over the valid
-    pixels of all replicas together, 0 where they have none: not a mean of the replicas' means,
-    which would give a pixel more weight where more of its neighbours are ignored.
+    The loss is the mean over the valid pixels of all replicas together, 0 if there are none. It is
+    not the mean of the replicas' means, which would give a pixel more weight where more of its
+    neighbors are ignored.
+
+    Args:
+      state: the step changes it.
+      strategy: whose data set yields the images and labels.
+      upsample_logits: False compares logits with downsampled labels (Table 8).
+      rematerialize: whether to compute the backbone a second time for the gradient.
+      jit_compile: whether to compile with XLA; on one device only.
+
+    Raises:
+      ValueError: jit_compile with several replicas.
     """
     model, optimizer = state.model, state.optimizer
     network = model if upsample_logits else without_upsampling(model)

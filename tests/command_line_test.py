@@ -1,0 +1,78 @@
+"""The flags that programs share: what is given replaces the run's own, and --help shows them."""
+
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from experiments.command_line import InferenceFlags, inference_from_flags
+from tests.conftest import ROOT
+
+OWN = {"split": "val", "output_stride": 16, "scales": (1.0,), "flip": True}
+PROGRAM = """
+from experiments.command_line import (
+    define_data_dir, define_inference_flags, define_run, inference_from_flags, run_program
+)
+
+RUN, INFERENCE, DATA_DIR = define_run(), define_inference_flags(), define_data_dir()
+
+
+def main(_):
+    print(RUN.value, DATA_DIR.value, inference_from_flags(INFERENCE, {"split": "val"}))
+
+
+if __name__ == "__main__":
+    run_program(main)
+"""
+
+
+def parse(*arguments):
+    """Flags as define_inference_flags defines them, without touching those of this process."""
+    values = flags.FlagValues()
+    given = InferenceFlags(
+        flags.DEFINE_integer("output_stride", None, "", flag_values=values),
+        flags.DEFINE_list("scales", None, "", flag_values=values),
+        flags.DEFINE_bool("flip", None, "", flag_values=values),
+    )
+    values(["program", *arguments])
+    return given
+
+
+@pytest.mark.parametrize(
+    "arguments, changed",
+    [
+        ([], {}),
+        (["--output_stride=8"], {"output_stride": 8}),
+        (["--scales=1,0.5"], {"scales": (0.5, 1.0)}),
+        (["--noflip"], {"flip": False}),
+    ],
+)
+def test_a_flag_that_is_given_replaces_the_runs_own(arguments, changed):
+    assert inference_from_flags(parse(*arguments), OWN) == {**OWN, **changed}
+
+
+def test_scales_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="--scales=0.5,x: could not convert"):
+        inference_from_flags(parse("--scales=0.5,x"), OWN)
+
+
+def test_a_program_with_the_shared_flags_lists_them_in_its_help(tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+
+    def run(*arguments):
+        command = [sys.executable, file, *arguments]
+        result = subprocess.run(
+            command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    _, text = run("--help")
+    for flag in ("--run:", "--output_stride:", "--scales:", "--[no]flip:", "--data_dir:"):
+        assert text.count(flag) == 1, text
+    code, text = run("--run=x", "--scales=0.5,1", "--flip", "--data_dir=y")
+    assert code == 0
+    assert "x y {'split': 'val', 'scales': (0.5, 1.0), 'flip': True}" in text
+    code, text = run()
+    assert code == 1 and "--run" in text and "Traceback" not in text
