@@ -111,6 +111,7 @@ SLOW = {
     "--workdir=runs/finetuned",
     "python train.py --config=experiments/protocols.py:stage2@shapes --config.steps=300 "
     "--workdir=runs/stage2",
+    "python eval.py --run=runs/shapes/base",
     "python eval.py --run=runs/shapes/base --masks=masks",
     "python eval.py --run=runs/shapes/base --output_stride=8 "
     "--scales=0.5,0.75,1,1.25,1.5,1.75 --flip",
