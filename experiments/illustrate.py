@@ -1,4 +1,4 @@
-"""Draws docs/output_stride.png: a label, and what networks of three output strides make of it.
+"""Draws docs/output_stride.png: images, labels, and predictions at output strides 8, 16 and 32.
 
     python -m experiments.run table1:os8 table1:os16 table1:os32 --scale=shapes
     python -m experiments.illustrate
