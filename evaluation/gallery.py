@@ -10,6 +10,7 @@ import numpy as np
 
 from data.classes import IGNORE_LABEL
 from data.pictures import embed_image, embed_label, embed_png, figure_png, full_palette, write_page
+from data.terminal import interval_text, percent
 from evaluation.counts import Counts
 from evaluation.metrics import iou_per_class, mean_iou
 from evaluation.scores import image_count_text
@@ -88,7 +89,7 @@ def write_gallery(
         + sections
         + FILTER
     )
-    title = f"{result['config']['name']}: mIoU {100 * result['miou']:.2f} %"
+    title = f"{result['config']['name']}: mIoU {percent(result['miou'])} %"
     write_page(file, title, body)
 
 
@@ -117,16 +118,15 @@ def _scores(result, palette):
     """The classes' scores, and those over all, as two HTML tables."""
 
     def cell(value):
-        return f"<td>{'-' if value is None else f'{100 * value:.2f}'}</td>"
+        return f"<td>{percent(value)}</td>"
 
     rows = [
         f'<tr><td><i style="background: rgb{tuple(palette[i].tolist())}"></i>{html.escape(name)}'
         f"</td>{cell(iou)}{cell(result['boundary_iou_per_class'][name])}</tr>"
         for i, (name, iou) in enumerate(result["iou_per_class"].items())
     ]
-    low, high = (f"{100 * bound:.2f}" for bound in result["miou_interval"])
     over_all = {
-        f"mIoU (95 % interval over images: {low} to {high})": result["miou"],
+        f"mIoU (95% CI over images: {interval_text(result['miou_interval'])})": result["miou"],
         "pixel accuracy": result["pixel_accuracy"],
         "mean accuracy": result["mean_accuracy"],
         "frequency-weighted IoU": result["frequency_weighted_iou"],
