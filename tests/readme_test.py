@@ -379,7 +379,7 @@ def test_what_is_only_parsed_fails_where_it_is_wrong(new_copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", sorted(SLOW - {QUICK_START}))
+@pytest.mark.parametrize("text", sorted(SLOW - {QUICK_START}), ids=str)
 def test_a_slow_command_works_as_written(text, copy_with_run):
     command = next(
         command for commands in COMMANDS.values() for command in commands if command.text == text
