@@ -64,16 +64,8 @@ def train_batches(
     first_example = first_step * batch_size
 
     def decode_and_augment(position, record):
-        example = builder.info.features.deserialize_example(record, decoders=SKIP_DECODING)
-        label = _decode_label(builder, example)
-        window = draw_window(
-            tf.shape(label), tf.stack([tf.constant(seed, tf.int64), position]), crop_size
-        )
-        source = decode_part(
-            example["image"], window.source_corner, window.source_size, tf.shape(label)[1]
-        )
-        image = crop_image(source, window, crop_size, mean_pixel)
-        return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
+        seeds = tf.stack([tf.constant(seed, tf.int64), position])
+        return _decode_and_augment(builder, record, seeds, crop_size, mean_pixel)
 
     return (
         _read_records(builder, split, seed, first_example, hard_classes, hard_class_factor)
@@ -83,6 +75,18 @@ def train_batches(
         .batch(batch_size // num_replicas, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _decode_and_augment(builder, record, seeds, crop_size, mean_pixel):
+    """A record and two seeds -> an image [crop, crop, 3] and a label [crop, crop]."""
+    example = builder.info.features.deserialize_example(record, decoders=SKIP_DECODING)
+    label = _decode_label(builder, example)
+    window = draw_window(tf.shape(label), seeds, crop_size)
+    source = decode_part(
+        example["image"], window.source_corner, window.source_size, tf.shape(label)[1]
+    )
+    image = crop_image(source, window, crop_size, mean_pixel)
+    return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
 
 
 def batch_ids(
