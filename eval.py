@@ -77,7 +77,11 @@ def main(_) -> None:
     name = result_name(inference, own)
     print(report(result))
     evaluator.write(run, name, result, counts)
-    print(f"{run}, step {step}, {', '.join(f'{k} {v}' for k, v in inference.items())}")
+    scales = ", ".join(f"{scale:g}" for scale in inference["scales"])
+    print(
+        f"{run}, step {step}: {inference['split']}, output stride {inference['output_stride']}, "
+        f"scales {scales}, {'flip' if inference['flip'] else 'no flip'}"
+    )
     print(f"-> {run / name}.json, .npz and .html")
 
 

@@ -43,7 +43,7 @@ from training.run_folder import read_config, read_data
 
 RUN, OUTPUT_STRIDE = define_run(required=False), define_output_stride()
 SAVED_MODEL = flags.DEFINE_string(
-    "saved_model", None, "A SavedModel by export.py, in place of --run."
+    "saved_model", None, "SavedModel written by export.py; use instead of --run."
 )
 OUTPUT = flags.DEFINE_string("output", "predictions", "Folder for the results.")
 FLIP = flags.DEFINE_bool(
@@ -51,7 +51,7 @@ FLIP = flags.DEFINE_bool(
 )
 
 
-class Segmenter(NamedTuple):
+class Predictor(NamedTuple):
     """What predicts, and what is known of its classes."""
 
     predict: Callable[[np.ndarray], np.ndarray]  # [B, H, W, 3] uint8 -> [B, H, W] class ids.
@@ -61,8 +61,8 @@ class Segmenter(NamedTuple):
     corners: str  # "aligned" or "half_pixel", as model.deeplabv3.HEADS has it.
 
 
-def from_run(run: pathlib.Path) -> Segmenter:
-    """A run's folder -> its newest weights as a Segmenter."""
+def from_run(run: pathlib.Path) -> Predictor:
+    """A run's folder -> its newest weights as a Predictor."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -76,7 +76,7 @@ def from_run(run: pathlib.Path) -> Segmenter:
     arguments = {**config.model, "output_stride": output_stride}
     model = deeplabv3(**arguments)
     load_weights(model, run)
-    return Segmenter(
+    return Predictor(
         make_predictor(
             model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
         ),
@@ -87,8 +87,8 @@ def from_run(run: pathlib.Path) -> Segmenter:
     )
 
 
-def from_saved_model(folder: pathlib.Path) -> Segmenter:
-    """A SavedModel by export.py -> a Segmenter. Raises ValueError for another SavedModel."""
+def from_saved_model(folder: pathlib.Path) -> Predictor:
+    """A SavedModel by export.py -> a Predictor. Raises ValueError for another SavedModel."""
     if OUTPUT_STRIDE.value is not None or FLIP.value:
         raise ValueError(
             "A SavedModel predicts as it was exported: leave --output_stride and --flip out."
@@ -99,12 +99,12 @@ def from_saved_model(folder: pathlib.Path) -> Segmenter:
     data: dict[str, Any] = {}
     if hasattr(loaded, "data"):
         data = json.loads(pathlib.Path(loaded.data.asset_path.numpy().decode()).read_text())
-    fields = Segmenter._fields[1:]
+    fields = Predictor._fields[1:]
     if not set(fields) <= data.keys():
         raise ValueError(
             f"{folder} lacks the data.json that names its classes: it was not written by export.py."
         )
-    return Segmenter(loaded, *(data[field] for field in fields))
+    return Predictor(loaded, *(data[field] for field in fields))
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
@@ -134,9 +134,9 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     check_names(photos, output)
     if RUN.value:
-        segmenter = from_run(import_run(RUN.value, base.as_data(base.get_config())))
+        predictor = from_run(import_run(RUN.value, base.as_data(base.get_config())))
     else:
-        segmenter = from_saved_model(pathlib.Path(SAVED_MODEL.value))
+        predictor = from_saved_model(pathlib.Path(SAVED_MODEL.value))
     output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for file in track(photos, "photo", len(photos)):
@@ -146,26 +146,27 @@ def main(arguments: list[str]) -> None:
             print(f"error: {error}; skipped.", file=sys.stderr, flush=True)
             failed += 1
             continue
-        write_prediction(segmenter, photo, output, file.stem)
-    print(f"{len(photos) - failed} photos -> {output}; {failed} could not be read.")
+        write_prediction(predictor, photo, output, file.stem)
+    unread = f"; {failed} could not be read" if failed else ""
+    print(f"{len(photos) - failed} of {len(photos)} photos -> {output}{unread}.")
     if failed:
         sys.exit(1)
 
 
 def write_prediction(
-    segmenter: Segmenter, photo: np.ndarray, output: pathlib.Path, name: str
+    predictor: Predictor, photo: np.ndarray, output: pathlib.Path, name: str
 ) -> None:
     """[H, W, 3] uint8 photo -> NAME_mask.png and NAME_overlay.jpg in the output folder."""
     class_ids = predict_in_pieces(
-        segmenter.predict, photo, margin=segmenter.margin, corners=segmenter.corners
+        predictor.predict, photo, margin=predictor.margin, corners=predictor.corners
     )
-    names = segmenter.class_names
+    names = predictor.class_names
     if class_ids.max() >= len(names):
         raise ValueError(
             f"Class {class_ids.max()} is predicted, and only {len(names)} have names: these "
             "weights are of another set of classes."
         )
-    palette = full_palette(segmenter.palette)
+    palette = full_palette(predictor.palette)
     write_bytes(output / f"{name}_mask.png", mask_png(class_ids, palette))
     jpeg = io.BytesIO()
     draw_overlay(photo, class_ids, palette, names).save(jpeg, "JPEG", quality=90)

@@ -62,7 +62,9 @@ from training.train_step import TrainState, TrainStep, make_state, make_train_st
 
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/NAME.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Run folder. Default: runs/ and the config's name, e.g. runs/shapes/base."
+)
 DATA_DIR = define_data_dir()
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", STRATEGIES, "Where to compute; auto uses every device it finds."

@@ -50,7 +50,7 @@ class Progress:
         if done < self._total:
             left = f"{duration((self._total - done) / self.rate(done))} left"
         else:
-            left = f"{duration(time.monotonic() - self._start)} in all"
+            left = f"{duration(time.monotonic() - self._start)} total"
         line = " | ".join(filter(None, (f"{self._what} {done}/{self._total}", details, left)))
         if self._terminal:
             print(f"\r{line}\x1b[K", end="\n" if done >= self._total else "", flush=True)
@@ -136,5 +136,5 @@ def errors_in_a_line() -> Iterator[None]:
         logging.getLogger("absl").debug(traceback.format_exc())
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         sys.exit(130)

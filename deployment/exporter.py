@@ -28,7 +28,15 @@ from model.resnet import BACKBONES
 from training.checkpoints import load_weights
 from training.run_folder import read_config
 
-HEADER = ["format", "pixels differ %", "mIoU %", "its mIoU %", "ms", "its ms", "MB"]
+HEADER = [
+    "format",
+    "pixels differ %",
+    "checkpoint mIoU %",
+    "export mIoU %",
+    "checkpoint ms",
+    "export ms",
+    "MB",
+]
 
 
 class Exporter:
@@ -56,7 +64,7 @@ class Exporter:
         self.run, self.inference, self.size, self.data_dir = run, inference, size, data_dir
         config = read_config(run)
         self.arguments = {**config.model, "output_stride": inference["output_stride"]}
-        self.train_data, self.eval_data = config.train_data, config.eval_data
+        self.train_data, self.eval_data = dict(config.train_data), dict(config.eval_data)
         self.mean_pixel = BACKBONES[config.model.backbone].mean_pixel
         self.model = deeplabv3(**self.arguments)
         self.step = load_weights(self.model, run)
@@ -89,8 +97,10 @@ class Exporter:
 
     def calibration(self) -> list[np.ndarray]:
         """[H, W, 3] images of the run's training split."""
-        builder = open_dataset(self.train_data.dataset, self.data_dir)
-        examples = eval_examples(builder, self.train_data.split).take(gate.NUM_CALIBRATION_IMAGES)
+        builder = open_dataset(self.train_data["dataset"], self.data_dir)
+        examples = eval_examples(builder, self.train_data["split"]).take(
+            gate.NUM_CALIBRATION_IMAGES
+        )
         return [
             gate.fit_to_size(example["image"], self.size, self.mean_pixel)
             for example in examples.as_numpy_iterator()
@@ -114,9 +124,10 @@ class Exporter:
                 figures |= self._check_parity(name, artifact)
                 data, miou = self.eval_data, figures["miou"]
                 parity = (
-                    f"on {figures['images']} images of {data.dataset}, {data.split}, "
+                    f"on {figures['images']} images of {data['dataset']}, {data['split']}, "
                     f"{100 * figures['differing']:.4f} % of pixels differ from the checkpoint's; "
-                    f"mIoU {percent(miou['export'])} % beside {percent(miou['checkpoint'])} %."
+                    f"mIoU {percent(miou['export'])} %, "
+                    f"the checkpoint's {percent(miou['checkpoint'])} %."
                 )
             write_json(new / "gate.json", figures)
             card = model_card(self.data, name=name, runtime=kind.runtime, parity=parity)
@@ -173,7 +184,7 @@ class Exporter:
             tolerance += [f"{100 * kind.miou:g} mIoU points"] * (kind.miou < 1)
             raise ValueError(
                 f"{name} does not reproduce the checkpoint: {100 * figures['differing']:.4f} % of "
-                f"pixels differ, mIoU is {percent(miou['export'])} % beside "
+                f"pixels differ, mIoU is {percent(miou['export'])} %, the checkpoint's "
                 f"{percent(miou['checkpoint'])} %; at most {' and '.join(tolerance)} may differ. "
                 "Nothing was written."
             )

@@ -15,7 +15,7 @@ from data.classes import IGNORE_LABEL
 from deployment.formats import Format
 from evaluation.metrics import confusion_matrix, mean_iou
 
-RUNNER = pathlib.Path(__file__).with_name("runtimes.py")
+RUNTIMES_SCRIPT = pathlib.Path(__file__).with_name("runtimes.py")
 NUM_CALIBRATION_IMAGES = 32  # For int8; ours. More change little.
 
 
@@ -77,7 +77,7 @@ def run_isolated(
         command = [
             sys.executable,
             "-I",
-            RUNNER.absolute(),
+            RUNTIMES_SCRIPT.absolute(),
             runtime,
             artifact.absolute(),
             given,

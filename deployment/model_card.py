@@ -74,7 +74,7 @@ Segmentation", Chen et al., 2017, arXiv:1706.05587.
 
 For images like those it was trained on. It knows the classes above only: other objects become
 background, or the class that they resemble. Scores hold for the data set named, and fall on other
-cameras, places and seasons; boundaries and thin parts are the least certain. It was not examined
-for differences between groups of people. A decision that can harm a person must not depend on it
-alone. EXIF tags are ignored: rotate images first.
+cameras, places and seasons; boundaries and thin parts are the least certain. It has not been
+evaluated for bias across demographic groups: do not use it as the sole basis for decisions that can
+harm people. EXIF tags are ignored: rotate images first.
 """

@@ -72,11 +72,11 @@ def check_images(images: tf.Tensor) -> tf.Tensor:
 def decode_images(files: tf.Tensor) -> tf.Tensor:
     """[B] JPEG or PNG files -> [B, H, W, 3] uint8 RGB.
 
-    Grey, CMYK, palettes and 16 bits are converted; transparent pixels are laid over white. EXIF
+    Gray, CMYK, palettes and 16 bits are converted; transparent pixels are laid over white. EXIF
     tags are ignored. InvalidArgumentError, before anything is decoded, where there is no file, a
     file is neither a JPEG nor a PNG, the sizes differ, or the headers claim no pixel or more than
     MAX_PIXELS in all; and for a file that is cut off or damaged. The decoder does not report wrong
-    bytes in the middle of a JPEG, nor fewer lines than its header claims: those pixels are grey.
+    bytes in the middle of a JPEG, nor fewer lines than its header claims: those pixels are gray.
     """
     some = tf.debugging.assert_positive(tf.size(files), "The request has no image.")
     with tf.control_dependencies([some]):

@@ -1,4 +1,4 @@
-"""What Cityscapes' evaluation server takes: a zip of grey PNGs, whose values are labelIds."""
+"""What Cityscapes' evaluation server takes: a zip of gray PNGs, whose values are labelIds."""
 
 import io
 import pathlib
@@ -15,7 +15,7 @@ LABEL_IDS = np.array(list(CITYSCAPES_CLASSES), np.uint8)  # Of the 19 classes, i
 
 
 def write_archive(file: pathlib.Path, predictions: Iterable[tuple[str, np.ndarray]]) -> None:
-    """(id, [H, W] uint8 class ids) of each image -> a .zip of grey PNGs of labelIds."""
+    """(id, [H, W] uint8 class ids) of each image -> a .zip of gray PNGs of labelIds."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, class_ids in predictions:
             png = io.BytesIO()

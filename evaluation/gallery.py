@@ -19,7 +19,7 @@ NUM_SHOWN = 6  # Images of each kind.
 ERROR_COLORS = full_palette([[32, 32, 32], [255, 64, 32]])  # Right, wrong; 255 as in labels.
 
 # Shows the figures of a class, or all of them, and hides headings that have none.
-FILTER = """
+FILTER_SCRIPT = """
 <p id="none" hidden>None of the images shown here has it.</p>
 <script>
 document.getElementById("class").onchange = event => {
@@ -84,17 +84,17 @@ def write_gallery(
         + _scores(result, palette)
         + embed_png(_confusion_plot(confusion, names), "row-normalized confusion")
         + embed_png(_trimap_plot(result), "mIoU near boundaries")
-        + "<h2>Images</h2><p>Photo, label, prediction, errors in red. Show only those with "
+        + "<h2>Images</h2><p>Image, label, prediction, errors in red. Show only those with "
         f'<select id="class"><option value="">any class</option>{options}</select></p>'
         + sections
-        + FILTER
+        + FILTER_SCRIPT
     )
     title = f"{result['config']['name']}: mIoU {percent(result['miou'])} %"
     write_page(file, title, body)
 
 
 def _figure(example, prediction, names, palette, counts):
-    """One image as HTML: photo, label, prediction, errors, and its mIoU."""
+    """One image as HTML: image, label, prediction, errors, and its mIoU."""
     name, label = example["id"].decode(), example["label"]
     confusion = counts.confusions[counts.ids.index(name)]
     errors = np.where(label == IGNORE_LABEL, IGNORE_LABEL, label != prediction)
@@ -115,7 +115,7 @@ def _figure(example, prediction, names, palette, counts):
 
 
 def _scores(result, palette):
-    """The classes' scores, and those over all, as two HTML tables."""
+    """The classes' scores, and the overall ones, as two HTML tables."""
 
     def cell(value):
         return f"<td>{percent(value)}</td>"
@@ -125,20 +125,20 @@ def _scores(result, palette):
         f"</td>{cell(iou)}{cell(result['boundary_iou_per_class'][name])}</tr>"
         for i, (name, iou) in enumerate(result["iou_per_class"].items())
     ]
-    over_all = {
+    overall = {
         f"mIoU (95% CI over images: {interval_text(result['miou_interval'])})": result["miou"],
         "pixel accuracy": result["pixel_accuracy"],
         "mean accuracy": result["mean_accuracy"],
         "frequency-weighted IoU": result["frequency_weighted_iou"],
         "mean boundary IoU": result["boundary_iou"],
     }
-    over_all |= {
+    overall |= {
         f"mIoU within {width} pixels of a boundary": miou
         for width, miou in result["trimap_miou"].items()
     }
-    means = [f"<tr><td>{name}</td>{cell(value)}</tr>" for name, value in over_all.items()]
+    means = [f"<tr><td>{name}</td>{cell(value)}</tr>" for name, value in overall.items()]
     return (
-        f"<table><tr><th>over all</th><th>%</th></tr>{''.join(means)}</table><br>"
+        f"<table><tr><th>overall</th><th>%</th></tr>{''.join(means)}</table><br>"
         "<table><tr><th>class</th><th>IoU %</th><th>boundary IoU %</th></tr>"
         f"{''.join(rows)}</table>"
     )

@@ -31,7 +31,7 @@ def read_evaluation(path: pathlib.Path) -> tuple[dict[str, Any], Counts]:
         return result, counts
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error.filename} is not there; python eval.py --run=... writes it."
+            f"{error.filename} is missing; create it with python eval.py --run=RUN."
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is damaged, or not of eval.py: {error!r}") from error

@@ -74,7 +74,7 @@ def report(result: dict[str, Any]) -> str:
         [
             table([["class", "IoU %", "boundary IoU %"], *rows]),
             "",
-            table([["over all", "%"], *means]),
+            table([["overall", "%"], *means]),
             f"{image_count_text(result)}; 95% CI of mIoU over images: "
             f"{interval_text(result['miou_interval'])}",
         ]

@@ -55,7 +55,7 @@ def paper_config() -> ml_collections.ConfigDict:
     )
     config.eval_data = dict(dataset="voc2012", split="val")
     config.eval = dict(output_stride=16, scales=(1.0,), flip=False)
-    return config.lock()  # Before any override, so that a misspelt one fails.
+    return config.lock()  # Before any override, so that a misspelled one fails.
 
 
 # Multi-scale inference on VOC (Sec. 4.1).

@@ -125,4 +125,6 @@ def _config_errors_in_a_line():
         cause = error
         while isinstance(cause.args[0], Exception):  # Errors are wrapped in one another.
             cause = cause.args[0]
-        sys.exit(f"error: no such field in --config: {cause.args[0]}")
+        sys.exit(
+            f"error: --config has no such field: {cause.args[0]}; experiments/base.py lists them."
+        )

@@ -6,7 +6,7 @@
 Every row of the picture is an image of the val split of `shapes`; its columns are the image, the
 label, and the predictions of Table 1's rows at output stride 8, 16 and 32, with their mIoU over the
 whole split. The networks are equal but for strides and rates; each is trained and evaluated at its
-output stride. Images are the first ones of the split with at least MIN_CLASSES classes beside the
+output stride. Images are the first ones of the split with at least four classes beside the
 background: no prediction has a say in the choice.
 """
 
@@ -24,7 +24,7 @@ from data.pictures import full_palette
 from data.pipeline import eval_examples
 from data.terminal import errors_in_a_line, make_parser, percent
 from evaluation.prediction import make_predictor
-from experiments import base, tables
+from experiments import plan, tables
 from model.deeplabv3 import deeplabv3
 from training.checkpoints import load_weights
 from training.run_folder import read_config
@@ -47,7 +47,7 @@ def choose_examples(dataset: str, split: str, data_dir: str | None) -> list[dict
     raise ValueError(f"{split} of {dataset} has too few images with {MIN_CLASSES} classes.")
 
 
-def predict_examples(run: pathlib.Path, examples: list[dict]) -> tuple[str, list[np.ndarray]]:
+def predict_column(run: pathlib.Path, examples: list[dict]) -> tuple[str, list[np.ndarray]]:
     """A run's folder, and examples -> the title of its column, and [H, W] class ids of each."""
     config = read_config(run)
     score = json.loads((run / "eval.json").read_text())
@@ -78,7 +78,7 @@ def draw(titles: list[str], columns: list[list[np.ndarray]]) -> bytes:
 def folder_of(row: str, runs: pathlib.Path) -> pathlib.Path:
     """A row of Table 1, and the folder of all runs -> the folder of the run that it scores."""
     name = f"table1/{row}"
-    return runs / base.run_name(tables.row_of(name).shares or name, "shapes")
+    return plan.folder_of(runs, tables.row_of(name).shares or name, "shapes", 0)
 
 
 def illustrate(runs: pathlib.Path, data_dir: str | None) -> bytes:
@@ -102,7 +102,7 @@ def illustrate(runs: pathlib.Path, data_dir: str | None) -> bytes:
         ],
     )
     for folder in folders:
-        title, predictions = predict_examples(folder, examples)
+        title, predictions = predict_column(folder, examples)
         titles.append(title)
         columns.append([palette[class_ids] for class_ids in predictions])
     return draw(titles, columns)

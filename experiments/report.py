@@ -135,8 +135,8 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append([f"{table_number(result)}: {topic_of(result['table'])}", rows_run, *counts])
     return (
         f"{markdown_table(lines)}\n\n"
-        "A claim is not run where some of its rows are not. Every number, with its interval, and "
-        f"every claim: [{DOCS_PAGE}]({DOCS_PAGE})."
+        '"Not run" counts claims whose rows have not all been run. Every number, with its '
+        f"interval, and every claim: [{DOCS_PAGE}]({DOCS_PAGE})."
     )
 
 

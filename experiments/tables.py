@@ -51,7 +51,7 @@ def find_rows(names: Iterable[str]) -> dict[str, base.Row]:
     """
     rows = {}
     for name in names:
-        table, _, row = name.replace("/", ":").partition(":")  # As it is printed, too.
+        table, _, row = name.replace("/", ":").partition(":")  # The printed form, table3/row, too.
         if table not in TABLES:
             raise ValueError(f"No table {table!r}; there are {', '.join(TABLES)}.")
         choices = TABLES[table].ROWS

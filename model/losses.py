@@ -1,4 +1,4 @@
-"""The pixel loss (Sec. 4.1): cross entropy at the ground truth's own resolution."""
+"""The pixel loss (Sec. 4.1): cross entropy at the labels' own resolution."""
 
 import keras
 from keras import KerasTensor, ops

@@ -17,7 +17,7 @@ from pretrained.open_weights import is_checkpoint, named_file, open_weights
 from pretrained.weights import Weights, load
 from training.checkpoints import Checkpoints
 
-IMPORTED = pathlib.Path("runs/imported")
+IMPORT_FOLDER = pathlib.Path("runs/imported")
 
 
 def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
@@ -39,7 +39,7 @@ def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
         return file
     # The authors name all of their checkpoints alike, and not their folders.
     name = file.stem if file.is_file() else f"{file.resolve().parent.name}_{file.name}"
-    run, source = IMPORTED / name, {"path": path, "sha256": _sha256(file)}
+    run, source = IMPORT_FOLDER / name, {"path": path, "sha256": _sha256(file)}
     if not (run / "data.json").exists():
         weights = open_weights(path, backbone="")
         _check(path, weights, config)
@@ -98,7 +98,7 @@ def _config(path: str, run: pathlib.Path, weights: Weights, config: Mapping[str,
 
 
 def _write(run, weights, config, source):
-    """Writes the run's folder beside its place, then renames it, so that it is never half there.
+    """Writes the run's folder beside its place, then renames it: a partial one is never visible.
 
     Raises ValueError where the model has weights that the source lacks.
     """

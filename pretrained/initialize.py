@@ -1,4 +1,4 @@
-"""Weights into a new model, with a report of what went where."""
+"""Weights into a new model, with a report of which were loaded."""
 
 import collections
 import re

@@ -14,7 +14,7 @@ from pretrained.weights import UNIT_CONVS, Weights, identify_backbone, rename
 SUFFIXES = (".pth", ".pt")
 STATE_KEYS = ("model", "state_dict", "model_state_dict")  # Of a training's larger dictionary.
 # Arguments of deeplabv3 that make torchvision's; rates as stated at output_stride 16.
-MODEL = {
+DEEPLABV3_ARGUMENTS = {
     "num_blocks": 4,
     "output_stride": 8,
     "multi_grid": (1, 1, 1),
@@ -39,7 +39,7 @@ HEAD = {
     "aspp_extra_bn": "classifier.2",
     "logits": "classifier.4",
 }
-NORM = {
+BATCH_NORM_NAMES = {
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
@@ -77,7 +77,7 @@ def rename_torchvision(foreign: Mapping[str, np.ndarray]) -> Weights:
     if segments:
         if "logits/bias" not in values:
             raise ValueError("It lacks classifier.4.bias, of which each class has one.")
-        model = {**model, **MODEL, "num_classes": len(values["logits/bias"])}
+        model = {**model, **DEEPLABV3_ARGUMENTS, "num_classes": len(values["logits/bias"])}
     return weights._replace(values=values, model=model)
 
 
@@ -126,6 +126,6 @@ def _names(prefix):
         modules[f"{ours}_bn"] = theirs + (f"bn{conv}" if conv else "downsample.1")
     names = {"logits/bias": "classifier.4.bias"}
     for layer, module in modules.items():
-        kinds = NORM if layer.endswith("_bn") else {"kernel": "weight"}
+        kinds = BATCH_NORM_NAMES if layer.endswith("_bn") else {"kernel": "weight"}
         names |= {f"{layer}/{ours}": f"{module}.{theirs}" for ours, theirs in kinds.items()}
     return names

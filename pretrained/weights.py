@@ -1,4 +1,4 @@
-"""Weights under our names, and into a model by them, with a report of what went where."""
+"""Weights under our names, and into a model by them, with a report of which were loaded."""
 
 import itertools
 import re
@@ -112,7 +112,7 @@ def check_part(part: str) -> None:
 def load(
     model: keras.Model, weights: Weights, *, part: str = "whole", strict: bool = True
 ) -> Report:
-    """Fills a part of a model with weights of the same names -> what went where.
+    """Fills a part of a model with weights of the same names -> a report of which were loaded.
 
     Args:
       model: of deeplabv3.

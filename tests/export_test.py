@@ -378,9 +378,11 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
 
 def test_the_runner_knows_nothing_of_this_project():
     command = [sys.executable, "-I", "-c", "import sys; sys.argv[1:] = []; import model"]
-    done = subprocess.run(command, cwd=gate.RUNNER.parent.parent, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=gate.RUNTIMES_SCRIPT.parent.parent, capture_output=True, text=True
+    )
     assert "No module named 'model'" in done.stderr
-    text = gate.RUNNER.read_text()
+    text = gate.RUNTIMES_SCRIPT.read_text()
     assert not any(
         f"{how} {ours}" in text
         for how in ("from", "import")

@@ -197,7 +197,7 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         output = tmp_path / f"out{len(masks)}"
         code, out = program("predict.py", source, f"--output={output}", tmp_path / "photos")
         assert code == 1 and "c.jpg cannot be read" in out and "Traceback" not in out
-        assert "2 photos" in out and "1 could not be read" in out
+        assert "2 of 3 photos" in out and "1 could not be read" in out
         names = ["a_mask.png", "a_overlay.jpg", "b_mask.png", "b_overlay.jpg"]
         assert sorted(path.name for path in output.iterdir()) == names
         masks.append([np.array(Image.open(output / name)) for name in names[::2]])
@@ -283,7 +283,7 @@ MISTAKES = {
         ["--config=experiments/base.py:voc_small"],
         "python -m data.build voc2012 --manual_dir=",
     ),
-    "a run of another config": (["--config.seed=1"], "seed: 0 there, 1 here"),
+    "a run of another config": (["--config.seed=1"], "seed: 0 (saved), 1 (requested)"),
     "an impossible plan": (["--config.model.output_stride=64"], "choose from 8, 16, 32"),
     "a stray word": (["shapes"], "unexpected 'shapes'"),
 }

@@ -15,7 +15,7 @@ def test_a_config_is_read_back_as_it_was_written(tmp_path):
     config = base.get_config("shapes")
     open_run(tmp_path / "run", base.as_data(config))
     assert json.loads(read_config(tmp_path / "run").to_json()) == json.loads(config.to_json())
-    open_run(tmp_path / "run", base.as_data(config))  # The same again goes on.
+    open_run(tmp_path / "run", base.as_data(config))  # The same again resumes.
 
 
 def test_a_run_of_another_config_is_refused_with_what_differs(tmp_path):
@@ -24,7 +24,7 @@ def test_a_run_of_another_config_is_refused_with_what_differs(tmp_path):
     other = base.make_config("base", {"model.multi_grid": (1, 1, 1), "steps": 7}, "shapes")
     with pytest.raises(FileExistsError, match="another --workdir") as error:
         open_run(tmp_path, base.as_data(other))
-    assert "model.multi_grid: [1, 2, 4] there, [1, 1, 1] here" in str(error.value)
+    assert "model.multi_grid: [1, 2, 4] (saved), [1, 1, 1] (requested)" in str(error.value)
     assert "steps" in str(error.value) and "learning_rate" not in str(error.value)
     assert (tmp_path / "config.json").read_bytes() == before
 

@@ -42,7 +42,7 @@ def test_without_a_terminal_progress_is_plain_lines_ten_seconds_apart(clock, cap
     assert lines == [
         "step 21/40 | loss 1.5 | 0:19 left",
         "step 31/40 | loss 1.5 | 0:09 left",
-        "step 40/40 | loss 1.5 | 0:29 in all",
+        "step 40/40 | loss 1.5 | 0:29 total",
     ]
 
 
@@ -55,7 +55,7 @@ def test_in_a_terminal_one_line_is_overwritten(clock, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert items == ["a", "b", "c"]
     assert out.count("\r") == 2 and out.count("\n") == 1
-    assert out.endswith("evaluating 3/3 | 0:02 in all\x1b[K\n")
+    assert out.endswith("evaluating 3/3 | 0:02 total\x1b[K\n")
 
 
 def test_tables_are_aligned():
@@ -83,6 +83,6 @@ def test_what_a_user_can_fix_is_one_line(error):
 def test_an_interrupt_and_a_bug_are_told_apart(capsys):
     with pytest.raises(SystemExit) as stopped, errors_in_a_line():
         raise KeyboardInterrupt
-    assert stopped.value.code == 130 and capsys.readouterr().err == "\nStopped.\n"
+    assert stopped.value.code == 130 and capsys.readouterr().err == "\nInterrupted.\n"
     with pytest.raises(ZeroDivisionError), errors_in_a_line():
         raise ZeroDivisionError

@@ -26,8 +26,10 @@ def open_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         theirs = flat(json.loads(read_config(workdir).to_json()))
         if differing := [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]:
             raise FileExistsError(
-                f"{workdir} is a run of another config; choose another --workdir. They differ in\n"
-                + "\n".join(f"  {k}: {theirs.get(k)} there, {ours.get(k)} here" for k in differing)
+                f"{workdir} holds a run of another config; choose another --workdir. Differences:\n"
+                + "\n".join(
+                    f"  {k}: {theirs.get(k)} (saved), {ours.get(k)} (requested)" for k in differing
+                )
             )
     else:
         workdir.mkdir(parents=True, exist_ok=True)
