@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train_step_test import one_batch
-from tests.train_test import SMALL
+from tests.train_step_test import one_batch, trained_by
+from tests.train_test import SMALL, small_config
 from training.optimizer import SGD
 
 
-def test_the_learning_rate_falls_as_published(trained):
+def test_the_learning_rate_falls_as_published():
     """Sec. 4.1: initial x (1 - iter / max_iter)^0.9."""
-    state, train_step = trained
+    state, train_step = trained_by(small_config())
     for step in range(3):
         assert state.steps_taken() == step
         expected = 0.05 * (1 - step / SMALL["steps"]) ** 0.9

@@ -67,14 +67,16 @@ class Checkpoints:
         tf.train.CheckpointManager(self._weights, self._best, max_to_keep=1).save(step)
         write_json(self._best_file, {"step": step, "miou": miou, "chosen_on": chosen_on})
 
-    @functools.cached_property
-    def _manager(self):
+    def write_list(self) -> None:
+        """Writes TensorFlow's own list of the checkpoints anew, since it may have been lost."""
         if paths := checkpoints_in(self.folder):
-            # TensorFlow's own list of them may have been lost: it is made anew.
             times = [os.path.getmtime(f"{path}.index") for path in paths]
             tf.compat.v1.train.update_checkpoint_state(
                 str(self.folder), paths[0], paths[::-1], all_model_checkpoint_timestamps=times[::-1]
             )
+
+    @functools.cached_property
+    def _manager(self):
         return tf.train.CheckpointManager(self._state, self.folder, max_to_keep=NUM_KEPT)
 
 

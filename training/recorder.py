@@ -101,6 +101,7 @@ class Recorder:
     ):
         self.workdir, self.steps, self.batch_size, self.config = workdir, steps, batch_size, config
         self._checkpoints, self._evaluator, self._model = checkpoints, evaluator, model
+        checkpoints.write_list()
         self._log = StepTable(workdir / "log.csv", LOG_FIELDS, first_step)
         fields = ("step", "miou", *evaluator.class_names)
         self._evaluations = StepTable(workdir / "evaluations.csv", fields, first_step)
