@@ -90,7 +90,7 @@ def test_other_images_or_protocols_or_classes_are_refused():
 
 
 def test_an_evaluation_is_read_with_its_counts(tmp_path):
-    with pytest.raises(FileNotFoundError, match="eval.json is missing; create it with python eval.py"):
+    with pytest.raises(FileNotFoundError, match="eval.json is missing; create it with"):
         read_evaluation(tmp_path)
     counts = counts_of(0.7)
     protocol = {"split": "val"}
