@@ -18,7 +18,8 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -49,7 +50,7 @@ import tensorflow_datasets as tfds
 
 from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
-from data.terminal import duration
+from data.terminal import duration, percent
 from evaluation.evaluator import Evaluator
 from evaluation.scores import report
 from experiments.base import as_data, inference_of
@@ -57,7 +58,7 @@ from model.deeplabv3 import deeplabv3
 from model.layers import freeze_batch_norm
 from model.resnet import BACKBONES
 from pretrained.initialize import initialize
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoints, read_best
 from training.checks import check_training, warn_of_small_batch
 from training.optimizer import make_optimizer
 from training.preemption import (
@@ -69,8 +70,8 @@ from training.preemption import (
     wait_for_chief,
 )
 from training.recorder import Recorder
-from training.run_folder import open_run, write_data
-from training.strategy import all_workers_have, is_chief, make_strategy
+from training.run_folder import open_run, read_finished, write_data
+from training.strategy import all_workers_have, describe_devices, is_chief, make_strategy
 from training.train_step import TrainState, TrainStep, make_state, make_train_step
 
 
@@ -133,7 +134,17 @@ def train(
                 recorder.save(state.steps_taken())
         raise
     if recorder:
-        print(report(recorder.finish(state.steps_taken())))
+        result = recorder.finish(state.steps_taken())
+        print(f"{report(result)}\n{last_and_best(workdir, result)}", flush=True)
+
+
+def last_and_best(workdir: pathlib.Path, result: Mapping[str, Any]) -> str:
+    """A finished run and the content of its eval.json -> a line on its last and best weights."""
+    best = read_best(workdir) or result
+    return (
+        f"Last: step {result['step']}, mIoU {percent(result['miou'])}. "
+        f"Best: step {best['step']}, mIoU {percent(best['miou'])} (--checkpoint=best)."
+    )
 
 
 def fit(
@@ -323,6 +334,12 @@ def main(_) -> None:
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     signal.signal(signal.SIGTERM, preempt if is_chief(strategy) else wait_for_chief)
+    if result := read_finished(workdir, as_data(config)):
+        if is_chief(strategy):
+            print(f"{workdir} is finished. {last_and_best(workdir, result)}")
+        return
+    if is_chief(strategy):
+        print(f"{workdir}: {describe_devices(strategy)}, {config.precision}", flush=True)
     start = time.monotonic()
     try:
         train(config, workdir, DATA_DIR.value, strategy)
@@ -341,7 +358,7 @@ def main(_) -> None:
             "Lost another worker. Fix the error it reports, then restart all workers; they resume "
             "from the latest checkpoint."
         ) from error
-    print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
+    print(f"{workdir}: {duration(time.monotonic() - start)}")
 
 
 if __name__ == "__main__":
