@@ -3,6 +3,7 @@
 import glob
 import math
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,27 +18,46 @@ MAX_OVERLAY_SIDE = 16_384  # Pixels. JPEG's own limit is 65,500.
 def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
     """Files, folders and globs -> the photos they name, sorted, without duplicates.
 
-    Folders and globs give only files with one of PHOTO_SUFFIXES; ** matches nested folders. Raises
-    FileNotFoundError for a pattern that matches nothing.
+    Folders and globs give only files with one of PHOTO_SUFFIXES; ** matches nested folders. A
+    pattern that matches nothing is passed over with a warning on stderr. Raises FileNotFoundError
+    if there are patterns, and all of them match nothing.
     """
-    photos = set()
+    photos, unmatched = set(), []
     for pattern in patterns:
-        path = pathlib.Path(pattern)
-        if path.is_dir():
-            found = set(path.iterdir())
-        else:
-            matches = map(pathlib.Path, glob.glob(pattern, recursive=True))
-            found = {path} if path.exists() else set(matches)
-        if found != {path}:
-            found = {file for file in found if file.suffix.lower() in PHOTO_SUFFIXES}
-        found = {file.absolute() for file in found if not file.is_dir()}
-        if not found:
-            raise FileNotFoundError(
-                f"{pattern} matches no photo. Name a file, a folder, or a pattern; folders and "
-                f"patterns must have files with one of {', '.join(PHOTO_SUFFIXES)}."
-            )
+        found = _match_photos(pattern)
         photos |= found
+        if not found:
+            unmatched.append(pattern)
+    if patterns and not photos:
+        raise FileNotFoundError(
+            "; ".join(f"{pattern} matches no photo" for pattern in unmatched)
+            + ". Name a file, a folder, or a pattern; folders and patterns must have files with "
+            f"one of {', '.join(PHOTO_SUFFIXES)}."
+        )
+    for pattern in unmatched:
+        print(f"warning: {pattern} matches no photo; passed over.", file=sys.stderr, flush=True)
     return sorted(photos)
+
+
+def _match_photos(pattern: str) -> set[pathlib.Path]:
+    """A file, a folder or a glob -> the absolute paths of its photos."""
+    path = pathlib.Path(pattern)
+    if path.is_dir():
+        found = set(path.iterdir())
+    else:
+        matches = map(pathlib.Path, glob.glob(pattern, recursive=True))
+        found = {path} if path.exists() else set(matches)
+    if found != {path}:
+        found = {file for file in found if file.suffix.lower() in PHOTO_SUFFIXES}
+    return {file.absolute() for file in found if not (file.is_dir() or is_leftover(file))}
+
+
+def is_leftover(file: pathlib.Path) -> bool:
+    """Whether a file is hidden, or one that macOS or Windows leaves beside photos.
+
+    macOS writes ._NAME (with the suffix of a photo), .DS_Store and __MACOSX/; Windows Thumbs.db.
+    """
+    return file.name.startswith(".") or file.name == "Thumbs.db" or "__MACOSX" in file.parts
 
 
 def read_photo(file: pathlib.Path) -> np.ndarray:
