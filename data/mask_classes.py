@@ -16,6 +16,7 @@ from data.files import write_json
 from data.terminal import percent, table, track
 
 KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colors"}  # Pillow's mode.
+VALUES_TEXT = {"colors": "colors", "indices": "gray values", "palette": "values of a palette"}
 MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 
@@ -159,9 +160,8 @@ def _describe_proposal(classes, pixels, class_file):
         (str(value), color, f"{percent(pixels[_parse_value(value)] / total)} %", name)
         for value, color, name in entries
     ]
-    what = "colors" if classes["kind"] == "colors" else "values"
     return (
-        f"The masks have {len(pixels)} {what} ({classes['kind']}). Proposed classes:\n"
+        f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
         f"The proposal is in {class_file}. Give the classes their names there, and check what is "
         "ignored."
