@@ -353,9 +353,10 @@ def config_from_flags(is_chief: bool) -> ml_collections.ConfigDict:
         if flags.FLAGS["config"].present:
             raise ValueError("--data makes a config of its own: leave --config=FILE out.")
         builder = open_dataset(DATA.value, DATA_DIR.value)
+        splits = {split: info.num_examples for split, info in builder.info.splits.items()}
         config = own_data_config(
             DATA.value,
-            builder.info.splits,
+            splits,
             len(builder.info.metadata["class_names"]),
             scale=SCALE.value or DEFAULT_SCALE,
             overrides=config_overrides(),
@@ -364,8 +365,7 @@ def config_from_flags(is_chief: bool) -> ml_collections.ConfigDict:
             ),
         )
         if is_chief:
-            split = builder.info.splits[config.train_data.split]
-            print(describe_start(config, split.num_examples), flush=True)
+            print(describe_start(config, splits[config.train_data.split]), flush=True)
     elif SCALE.value:
         raise ValueError(f"--scale goes with --data; a row has it as --config=ROW@{SCALE.value}.")
     if config.model.atrous_rates == (None,):  # What a flag makes of None.

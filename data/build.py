@@ -215,8 +215,9 @@ def main() -> None:
             builder = build(**vars(arguments))
         except ClassesProposed as proposal:
             print(
-                f"{proposal}\nNothing is built yet: then give the same command again. Or add "
-                "--accept, to build with these names."
+                f"{proposal}\nNothing is built yet. Give the classes their names in that file, and "
+                "check what is ignored;\nthen run the same command again. Or add --accept, to "
+                "build with the proposed names."
             )
         except KeyboardInterrupt:
             sys.exit("\nStopped; nothing was built.")

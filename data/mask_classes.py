@@ -163,8 +163,7 @@ def _describe_proposal(classes, pixels, class_file):
     return (
         f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
-        f"The proposal is in {class_file}. Give the classes their names there, and check what is "
-        "ignored."
+        f"The proposal is in {class_file}."
     )
 
 

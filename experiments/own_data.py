@@ -1,13 +1,13 @@
 """train.py --data: a data set that is built, and a scale -> the config that trains on it.
 
-The splits and the number of classes are those of the data set; a scale of experiments/base.py gives
-the size of the network, of the crops and of the training.
+The splits and the number of classes are those of the data set. A scale of experiments/base.py gives
+the size of the network and the crops, and the steps; a small data set takes fewer steps.
 """
 
 import json
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -15,6 +15,9 @@ import ml_collections
 from experiments import base
 
 DEFAULT_SCALE = "voc_small"  # For a CPU, and photos of some 500 pixels.
+# Passes over a small data set, and the fewest steps, at the scales that are ours. Ours.
+MAX_EPOCHS = 200
+MIN_STEPS = 300
 # Splits of our data sets that are trained on and scored, the preferred ones first.
 TRAIN_SPLITS = ("trainaug", "train", "train_fine")
 EVAL_SPLITS = ("val", "val_fine")
@@ -25,7 +28,7 @@ IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"  # As Ker
 
 def own_data_config(
     dataset: str,
-    splits: Collection[str],
+    splits: Mapping[str, int],
     num_classes: int,
     *,
     scale: str = DEFAULT_SCALE,
@@ -36,7 +39,7 @@ def own_data_config(
 
     Args:
       dataset: its name, as in `python -m data.build`.
-      splits: its splits.
+      splits: its splits, and how many images each has.
       num_classes: how many classes it has.
       scale: a key of base.SCALES.
       overrides: fields that the user sets, by their dotted names.
@@ -58,6 +61,11 @@ def own_data_config(
         "eval_data.dataset": dataset,
         "eval_data.split": _choose_split("eval_data", dataset, splits, EVAL_SPLITS, overrides),
     }
+    if scale != "paper":
+        num_images = splits[fields["train_data.split"]]
+        epochs_end = MAX_EPOCHS * num_images // config.train_data.batch_size
+        fields["steps"] = min(config.steps, max(MIN_STEPS, epochs_end))
+        fields["eval_every"] = min(config.eval_every, fields["steps"] // 3)
     if (
         use_imagenet
         and scale != "paper"
