@@ -34,6 +34,13 @@ def mask_png(class_ids: np.ndarray, palette: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def image_png(image: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 image -> a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
 def embed_image(image: np.ndarray, description: str = "image") -> str:
     """[H, W, 3] uint8 image -> an HTML thumbnail with its data embedded."""
     thumbnail = Image.fromarray(image)

@@ -40,6 +40,11 @@ def define_config(default: str) -> flags.FlagHolder:
         )
 
 
+def config_overrides() -> dict[str, Any]:
+    """The fields that the command line sets with --config.FIELD, by their dotted names."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
 def define_run(*, required: bool = True) -> flags.FlagHolder:
     """Defines --run."""
     return flags.DEFINE_string(

@@ -87,8 +87,28 @@ def test_files_folders_and_globs_name_each_photo_once(tmp_path):
     found = find_photos([str(tmp_path / "**")])
     assert [path.name for path in found] == ["a.png", "b.JPG", "d.png", "c.webp", "link.jpg"]
     assert [path.name for path in find_photos([str(tmp_path / "below")])] == ["d.png"]
-    with pytest.raises(FileNotFoundError, match="nowhere matches no photo"):
-        find_photos([str(tmp_path / "nowhere")])
+
+
+def test_what_matches_nothing_is_passed_over_unless_nothing_is_left(tmp_path, capsys):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "empty").mkdir()
+    patterns = [str(tmp_path / name) for name in ("*.webp", "a.png", "empty", "nowhere.jpg")]
+    assert [path.name for path in find_photos(patterns)] == ["a.png"]
+    warned = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in warned] == [patterns[i] for i in (0, 2, 3)]
+    with pytest.raises(FileNotFoundError, match="webp matches no photo; .*empty matches no.*Name"):
+        find_photos([patterns[0], patterns[2]])
+    assert find_photos([]) == []
+
+
+def test_leftovers_of_macos_and_windows_are_passed_over(tmp_path, capsys):
+    for name in ("a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "__MACOSX/b.jpg", "c/._d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for pattern in ("", "**", "._a.jpg", "Thumbs.db", "__MACOSX"):  # Bash's * names each of them.
+        found = find_photos([str(tmp_path / "a.jpg"), str(tmp_path / pattern)])
+        assert [path.name for path in found] == ["a.jpg"]
+    assert capsys.readouterr().err.count("passed over") == 3
 
 
 def test_an_overlay_leaves_the_background_and_names_the_classes_below():
