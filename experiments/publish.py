@@ -1,0 +1,124 @@
+"""Results -> experiments/results/, docs/results.md and README.md, without losing what is there."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.files import between_markers, write_json, write_text
+from data.terminal import percent
+from experiments import base
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+MARKERS = (
+    "<!-- results: made by python -m experiments.report --publish -->",
+    "<!-- end of results -->",
+)
+
+Results = Sequence[Mapping[str, Any]]  # The contents of tables' JSONs.
+
+
+def read_results() -> list[dict[str, Any]]:
+    """The contents of all JSONs in RESULTS, the paper's scale first, tables in its order."""
+    results = [json.loads(file.read_text()) for file in RESULTS.glob("*_table*.json")]
+    scales = list(base.SCALES)
+    return sorted(results, key=lambda r: (scales.index(r["scale"]), int(r["table"][5:])))
+
+
+def json_name(result: Mapping[str, Any]) -> str:
+    """The contents of a table's JSON -> its file's name."""
+    return f"{result['scale']}_{result['table']}.json"
+
+
+def publish(results: Results, runs: pathlib.Path) -> None:
+    """Writes results to RESULTS, and the pages from all that is there then; prints what changes.
+
+    Raises ValueError, before anything is written, if a published number would be lost.
+    """
+    before = {json_name(result): result for result in read_results()}
+    pairs = [(before.get(json_name(result)), result) for result in results]
+    for earlier, result in pairs:
+        check_nothing_is_lost(earlier, result, runs)
+    for earlier, result in pairs:
+        write_json(RESULTS / json_name(result), result)
+        print(change_text(earlier, result))
+    write_pages(ROOT, read_results())
+    print("-> experiments/results/, docs/results.md, README.md")
+
+
+def check_nothing_is_lost(
+    earlier: Mapping[str, Any] | None, result: Mapping[str, Any], runs: pathlib.Path
+) -> None:
+    """Raises ValueError, which says how to go on, if a published number is not in a new result.
+
+    Args:
+      earlier: the contents of the published JSON; None if there is none.
+      result: those that would replace it.
+      runs: the folder that they were collected from.
+    """
+    lost = _numbers(earlier) - _numbers(result)
+    if not lost:
+        return
+    table, scale = result["table"], result["scale"]
+    rows = [row for row in earlier["rows"] if row in {name for name, _ in lost}]  # In order.
+    command = [f"{table}:{row}" for row in rows] + [f"--scale={scale}"]
+    if last_seed := max(seed for _, seed in lost):
+        command.append(f"--seeds={last_seed + 1}")
+    command.append(f"--runs={runs}")
+    names = ", ".join(
+        f"{row} (seed {seed})" for row in rows for name, seed in sorted(lost) if name == row
+    )
+    raise ValueError(
+        f"{RESULTS.relative_to(ROOT) / json_name(result)} has numbers that {runs} lacks: {names}. "
+        f"Nothing was published. Run them there, too:\n"
+        f"  python -m experiments.run {' '.join(command)}\n"
+        "Or, to withdraw them, delete that JSON first."
+    )
+
+
+def _numbers(result):
+    """The contents of a table's JSON, or None -> its (row, seed) with a number."""
+    rows = result["rows"] if result else {}
+    return {(name, seed["seed"]) for name, row in rows.items() for seed in row.get("seeds", [])}
+
+
+def change_text(earlier: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
+    """A table's published result, or None, and its new one -> what changes.
+
+    The first line names the file and counts rows. Each row that is new or has changed has a line.
+    """
+    old_rows = earlier["rows"] if earlier else {}
+    lines, same = [], 0
+    for name, row in result["rows"].items():
+        old = old_rows.get(name, {})
+        if "miou" not in row or old == row:
+            same += "miou" in row
+        elif "miou" in old:
+            lines.append(f"  {name}: {number_text(old)} -> {number_text(row)}")
+        else:
+            lines.append(f"  {name}: new, {number_text(row)}")
+    new = sum(": new, " in line for line in lines)
+    counts = f"{new} rows new, {len(lines) - new} changed, {same} as before"
+    return "\n".join([f"{json_name(result)}: {counts}", *lines])
+
+
+def number_text(row: Mapping[str, Any]) -> str:
+    """A row's entry in a JSON -> `71.96 (1 seed, commit e61aab4)`."""
+    seeds = row["seeds"]
+    commits = sorted({str(seed["commit"]) for seed in seeds})
+    count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    return f"{percent(row['miou'])} ({count}, commit {', '.join(commits)})"
+
+
+def write_pages(root: pathlib.Path, results: Results) -> None:
+    """The repository's root and all published results -> the parts between MARKERS of its pages."""
+    from experiments.result_tables import markdown, summary_in_markdown  # Imports SciPy.
+
+    parts = {"docs/results.md": markdown(results), "README.md": summary_in_markdown(results)}
+    texts = {
+        root / name: between_markers((root / name).read_text(), part, MARKERS)
+        for name, part in parts.items()
+    }
+    for file, text in texts.items():
+        write_text(file, text)
