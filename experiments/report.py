@@ -60,7 +60,7 @@ def report(runs: pathlib.Path, *, publishes: bool) -> None:
     from experiments.report_page import write_report_page  # Imports Matplotlib.
 
     found = find_runs(runs)
-    print(table(rows_of(found)) if found else f"There are no runs in {runs}.")
+    print(table(rows_of(found)) if found else f"There are no runs in {runs}/.")
     results = collect_all(runs) if found else []
     folder = runs / "report"
     folder.mkdir(parents=True, exist_ok=True)

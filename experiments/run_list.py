@@ -9,26 +9,26 @@ from typing import NamedTuple
 
 import ml_collections
 
-from data.terminal import first_line, percent
+from data.terminal import percent
 
-HEADER = ["run", "data: training, evaluation", "steps", "last mIoU", "best mIoU", "date", "page"]
+HEADER = ["run", "steps", "last mIoU", "best mIoU", "date", "page", "data: training, evaluation"]
 
 
 class Run(NamedTuple):
     """A run's folder, and what its files say of it; "-" for what they do not."""
 
     folder: pathlib.Path
-    data: str
     steps: str  # Taken, of planned.
     last: str  # mIoU in percent.
     best: str  # Likewise, and its step.
     date: str  # When it took its last step; of a run without steps, when it was made.
     page: pathlib.Path | None  # eval.html, if it is there.
+    data: str  # Data sets and splits; `damaged` if a file of the run is.
 
     def cells(self) -> list[str]:
         """Its texts, in the order of HEADER."""
         page = self.page.name if self.page else "-"
-        return [str(self.folder), self.data, self.steps, self.last, self.best, self.date, page]
+        return [str(self.folder), self.steps, self.last, self.best, self.date, page, self.data]
 
 
 def find_runs(runs: pathlib.Path) -> list[Run]:
@@ -37,9 +37,9 @@ def find_runs(runs: pathlib.Path) -> list[Run]:
     for file in sorted(runs.rglob("config.json")):
         try:
             found.append(read_run(file.parent))
-        except (ValueError, TypeError, KeyError, OSError, csv.Error) as error:
-            page, date = page_of(file.parent), date_of(file.parent)
-            found.append(Run(file.parent, first_line(error), "-", "-", "-", date, page))
+        except (ValueError, TypeError, KeyError, OSError, csv.Error):
+            date, page = date_of(file.parent), page_of(file.parent)
+            found.append(Run(file.parent, "-", "-", "-", date, page, "damaged"))
     return found
 
 
@@ -56,12 +56,12 @@ def read_run(folder: pathlib.Path) -> Run:
     log = last_row(folder / "log.csv")
     return Run(
         folder,
-        data_text(config),
         f"{log['step'] if log else 0} of {config.steps}" if config.steps else "-",
         percent(float(evaluation["miou"])) if evaluation else "-",
         f"{percent(best['miou'])}, step {best['step']}" if best else "-",
         date_of(folder),
         page_of(folder),
+        data_text(config),
     )
 
 
