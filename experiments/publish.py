@@ -34,12 +34,12 @@ def json_name(result: Mapping[str, Any]) -> str:
 def publish(results: Results, runs: pathlib.Path) -> None:
     """Writes results to RESULTS, and the pages from all that is there then; prints what changes.
 
-    Raises ValueError, before anything is written, if a published number would be lost.
+    runs: the folder that they were collected from. Raises ValueError, before anything is written,
+    if a published number would be lost.
     """
     before = {json_name(result): result for result in read_results()}
     pairs = [(before.get(json_name(result)), result) for result in results]
-    for earlier, result in pairs:
-        check_nothing_is_lost(earlier, result, runs)
+    check_nothing_is_lost(pairs, runs)
     for earlier, result in pairs:
         write_json(RESULTS / json_name(result), result)
         print(change_text(earlier, result))
@@ -48,39 +48,41 @@ def publish(results: Results, runs: pathlib.Path) -> None:
 
 
 def check_nothing_is_lost(
-    earlier: Mapping[str, Any] | None, result: Mapping[str, Any], runs: pathlib.Path
+    pairs: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any]]], runs: pathlib.Path
 ) -> None:
-    """Raises ValueError, which says how to go on, if a published number is not in a new result.
+    """Raises ValueError if a published number is not in the result that would replace it.
 
     Args:
-      earlier: the contents of the published JSON; None if there is none.
-      result: those that would replace it.
-      runs: the folder that they were collected from.
+      pairs: of each table, its published result, None if there is none, and the new one.
+      runs: the folder that the new ones were collected from.
     """
-    lost = _numbers(earlier) - _numbers(result)
-    if not lost:
-        return
-    table, scale = result["table"], result["scale"]
-    rows = [row for row in earlier["rows"] if row in {name for name, _ in lost}]  # In order.
-    command = [f"{table}:{row}" for row in rows] + [f"--scale={scale}"]
-    if last_seed := max(seed for _, seed in lost):
-        command.append(f"--seeds={last_seed + 1}")
-    command.append(f"--runs={runs}")
-    names = ", ".join(
-        f"{row} (seed {seed})" for row in rows for name, seed in sorted(lost) if name == row
-    )
-    raise ValueError(
-        f"{RESULTS.relative_to(ROOT) / json_name(result)} has numbers that {runs} lacks: {names}. "
-        f"Nothing was published. Run them there, too:\n"
-        f"  python -m experiments.run {' '.join(command)}\n"
-        "Or, to withdraw them, delete that JSON first."
-    )
+    lost_lines, rows_by_scale, num_seeds = [], {}, 1
+    for earlier, result in pairs:
+        lost = [number for number in _numbers(earlier) if number not in _numbers(result)]
+        if lost:
+            names = ", ".join(f"{row} (seed {seed})" for row, seed in lost)
+            lost_lines.append(f"  {json_name(result)}: {names}")
+            rows = rows_by_scale.setdefault(result["scale"], {})  # A set that keeps the order.
+            rows |= {f"{result['table']}:{row}": None for row, _ in lost}
+            num_seeds = max(num_seeds, *(seed + 1 for _, seed in lost))
+    if lost_lines:
+        commands = "\n".join(
+            f"  python -m experiments.run {' '.join(rows)} --scale={scale} --seeds={num_seeds} "
+            f"--runs={runs}"
+            for scale, rows in rows_by_scale.items()
+        )
+        raise ValueError(
+            f"{runs} lacks numbers that are published; nothing was changed.\n"
+            + "\n".join(lost_lines)
+            + f"\nRun them there, too:\n{commands}\n"
+            f"Or, to withdraw them, first delete those files from {RESULTS.relative_to(ROOT)}/."
+        )
 
 
 def _numbers(result):
-    """The contents of a table's JSON, or None -> its (row, seed) with a number."""
+    """A table's result, or None -> the (row, seed) of all its numbers."""
     rows = result["rows"] if result else {}
-    return {(name, seed["seed"]) for name, row in rows.items() for seed in row.get("seeds", [])}
+    return [(name, seed["seed"]) for name, row in rows.items() for seed in row.get("seeds", [])]
 
 
 def change_text(earlier: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
@@ -99,12 +101,12 @@ def change_text(earlier: Mapping[str, Any] | None, result: Mapping[str, Any]) ->
         else:
             lines.append(f"  {name}: new, {number_text(row)}")
     new = sum(": new, " in line for line in lines)
-    counts = f"{new} rows new, {len(lines) - new} changed, {same} as before"
-    return "\n".join([f"{json_name(result)}: {counts}", *lines])
+    counts = f"{new} new, {len(lines) - new} changed, {same} as before"
+    return "\n".join([f"{json_name(result)} rows: {counts}", *lines])
 
 
 def number_text(row: Mapping[str, Any]) -> str:
-    """A row's entry in a JSON -> `71.96 (1 seed, commit e61aab4)`."""
+    """A row's entry in a result -> `71.96 (1 seed, commit e61aab4)`."""
     seeds = row["seeds"]
     commits = sorted({str(seed["commit"]) for seed in seeds})
     count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"

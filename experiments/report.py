@@ -54,8 +54,8 @@ def write_jsons(folder: pathlib.Path, results: Results) -> None:
 def report(runs: pathlib.Path, *, publishes: bool) -> None:
     """The folder of all runs -> RUNS/report and the list of runs at the terminal.
 
-    publishes: whether to publish the results, too. Raises ValueError, before anything is published,
-    if scores of different protocols would be in one column or a published number would be lost.
+    publishes: whether to publish the results, too. Raises ValueError if scores of different
+    protocols would be in one column, or if a published number would be lost.
     """
     from experiments.report_page import write_report_page  # Imports Matplotlib.
 
@@ -65,13 +65,13 @@ def report(runs: pathlib.Path, *, publishes: bool) -> None:
     folder = runs / "report"
     folder.mkdir(parents=True, exist_ok=True)
     write_jsons(folder, results)
-    if publishes:
-        publish(results, runs)
     if not results:
         print("No run here is of a row of the tables; the page shows the published results.")
     page = folder / "report.html"
     write_report_page(page, runs, found, results or read_results(), published=not results)
     print(f"-> {page}" + (f", {len(results)} JSONs beside it" if results else ""))
+    if publishes:
+        publish(results, runs)
 
 
 def main() -> None:
