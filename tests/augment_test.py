@@ -43,9 +43,9 @@ def plainly_cropped(image, label, crop):
     padded_label = np.full(grown, 255, np.uint8)
     padded_label[: size[0], : size[1]] = label
     top, left = (int(value) for value in crop.corner)
-    crop = np.s_[top : top + CROP, left : left + CROP]
+    part = np.s_[top : top + CROP, left : left + CROP]
     mirror = -1 if crop.flip else 1
-    return padded[crop][:, ::mirror], padded_label[crop][:, ::mirror]
+    return padded[part][:, ::mirror], padded_label[part][:, ::mirror]
 
 
 @pytest.mark.parametrize("size", SIZES)
