@@ -18,16 +18,32 @@ are as far apart in the image as in the network with stride 2 in every block, ti
 in ASPP, as far apart as at output_stride 16.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from data.terminal import errors_in_a_line, make_parser, parse_early, table
+from experiments import base, tables
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.dilations", __doc__)
+    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
+    parser.add_argument("--scale", choices=base.SCALES, default="paper")
+    parser.add_argument("--image_size", type=int, help="side in pixels (default: the row's crop)")
+    parser.add_argument("--output", type=pathlib.Path, help="PNG to write")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
+
 import matplotlib.figure
 import ml_collections
 
-from data.terminal import errors_in_a_line, make_parser, table
-from experiments import base, tables
 from model.aspp import rates_at
 from model.resnet import Window, windows
 
@@ -188,12 +204,7 @@ def _plot_positions(axes, size, rates):
 
 
 def main() -> None:
-    parser = make_parser("experiments.dilations", __doc__)
-    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
-    parser.add_argument("--scale", choices=base.SCALES, default="paper")
-    parser.add_argument("--image_size", type=int, help="side in pixels (default: the row's crop)")
-    parser.add_argument("--output", type=pathlib.Path, help="PNG to write")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     sheets = []
     with errors_in_a_line():
         if arguments.image_size is not None and arguments.image_size < 1:
