@@ -120,9 +120,11 @@ def main() -> None:
         evaluations = [read_evaluation(path) for path in (arguments.first, arguments.second)]
         (ours, our_counts), (theirs, their_counts) = evaluations
         print(check_protocols(ours, theirs, mix=arguments.mix_protocols), end="")
-        for name, result in (("first ", ours), ("second", theirs)):
-            source = f"{result['config']['name']}, step {result['step']}"
-            print(f"{name}: mIoU {percent(result['miou'])}, {source}")
+        for name, path, result in (
+            ("first ", arguments.first, ours),
+            ("second", arguments.second, theirs),
+        ):
+            print(f"{name}: mIoU {percent(result['miou'])}, {path}, step {result['step']}")
         print()
         print(compare(our_counts, their_counts, list(ours["iou_per_class"])))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from data.files import between_markers, write_json, write_text
 from data.terminal import percent
-from experiments import base
+from experiments import base, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -38,45 +38,71 @@ def publish(results: Results, runs: pathlib.Path) -> None:
     if a published number would be lost.
     """
     before = {json_name(result): result for result in read_results()}
-    pairs = [(before.get(json_name(result)), result) for result in results]
-    check_nothing_is_lost(pairs, runs)
-    for earlier, result in pairs:
+    if lost := find_lost(before, {json_name(result): result for result in results}):
+        raise ValueError(lost_text(lost, before, runs))
+    for result in results:
         write_json(RESULTS / json_name(result), result)
-        print(change_text(earlier, result))
+        print(change_text(before.get(json_name(result)), result))
     write_pages(ROOT, read_results())
     print("-> experiments/results/, docs/results.md, README.md")
 
 
-def check_nothing_is_lost(
-    pairs: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any]]], runs: pathlib.Path
-) -> None:
-    """Raises ValueError if a published number is not in the result that would replace it.
+def find_lost(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[tuple[str, int]]]:
+    """Published and new results by file -> by file, the (row, seed) whose number would be lost.
 
-    Args:
-      pairs: of each table, its published result, None if there is none, and the new one.
-      runs: the folder that the new ones were collected from.
+    A training run may have rows in several tables. So the tables of the runs that would bring back
+    a lost number count, too: with these runs, they would be replaced as well.
     """
-    lost_lines, rows_by_scale, num_seeds = [], {}, 1
-    for earlier, result in pairs:
-        lost = [number for number in _numbers(earlier) if number not in _numbers(result)]
-        if lost:
-            names = ", ".join(f"{row} (seed {seed})" for row, seed in lost)
-            lost_lines.append(f"  {json_name(result)}: {names}")
-            rows = rows_by_scale.setdefault(result["scale"], {})  # A set that keeps the order.
-            rows |= {f"{result['table']}:{row}": None for row, _ in lost}
-            num_seeds = max(num_seeds, *(seed + 1 for _, seed in lost))
-    if lost_lines:
-        commands = "\n".join(
-            f"  python -m experiments.run {' '.join(rows)} --scale={scale} --seeds={num_seeds} "
-            f"--runs={runs}"
-            for scale, rows in rows_by_scale.items()
+    replaced = before.keys() & after.keys()
+    while True:
+        lost = {}
+        for name in filter(replaced.__contains__, before):  # In the paper's order.
+            kept = _numbers(after.get(name))
+            if missing := [each for each in _numbers(before[name]) if each not in kept]:
+                lost[name] = missing
+        runs = {
+            (before[name]["scale"], run)
+            for name, numbers in lost.items()
+            for run in tables.training_runs(f"{before[name]['table']}/{row}" for row, _ in numbers)
+        }
+        further = {
+            name
+            for name, result in before.items()
+            if any((result["scale"], row["run"]) in runs for row in result["rows"].values())
+        }
+        if further <= replaced:
+            return lost
+        replaced |= further
+
+
+def lost_text(
+    lost: Mapping[str, Sequence[tuple[str, int]]],
+    before: Mapping[str, Mapping[str, Any]],
+    runs: pathlib.Path,
+) -> str:
+    """What find_lost gives, published results by file, and the folder of all runs -> an error."""
+    lines, commands = [], []
+    for name, numbers in lost.items():
+        lines.append(f"  {name}: {', '.join(f'{row} (seed {seed})' for row, seed in numbers)}")
+    for scale in dict.fromkeys(before[name]["scale"] for name in lost):
+        of_scale = [name for name in lost if before[name]["scale"] == scale]
+        rows = [f"{before[name]['table']}:{row}" for name in of_scale for row, _ in lost[name]]
+        seeds = 1 + max(seed for name in of_scale for _, seed in lost[name])
+        commands.append(
+            f"  python -m experiments.run {' '.join(dict.fromkeys(rows))} --scale={scale} "
+            f"--seeds={seeds} --runs={runs}"
         )
-        raise ValueError(
-            f"{runs} lacks numbers that are published; nothing was changed.\n"
-            + "\n".join(lost_lines)
-            + f"\nRun them there, too:\n{commands}\n"
-            f"Or, to withdraw them, first delete those files from {RESULTS.relative_to(ROOT)}/."
-        )
+    return "\n".join(
+        [
+            f"{runs} lacks numbers that are published; nothing was changed.",
+            *lines,
+            "Run them there, too:",
+            *commands,
+            f"Or, to withdraw them, first delete those files from {RESULTS.relative_to(ROOT)}/.",
+        ]
+    )
 
 
 def _numbers(result):

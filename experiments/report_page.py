@@ -21,8 +21,8 @@ COLUMN_WORDS = {
     "difference": "ours minus the paper's; only at the paper's scale and on the whole split.",
     "seeds": "the number of training runs, which differ in their random numbers only.",
     "95% CI (images)": (
-        "the interval over images. If other images had been drawn for the evaluation split, 95 of "
-        "100 draws would give a number in it. It is a bootstrap: images are drawn again from ours."
+        "the interval over images: how far our mIoU depends on which images are in the split. It "
+        "covers 95% of a bootstrap, which draws the split's images anew, some several times."
     ),
     "95% CI (seeds)": (
         "the interval over seeds: where the mean of many training runs is expected (Student's t). "
@@ -32,6 +32,10 @@ COLUMN_WORDS = {
     "run": "the folder of the training run. Rows that share one differ in evaluation only.",
     "status": "run, not run, or failed, with the error; and which seeds or images are missing.",
 }
+PARENTHESES = (
+    "after a verdict, the difference of rows that decided it and its interval over images, in "
+    "percentage points, with the same images drawn for both sides."
+)
 CLAIMS_TITLE = "What the paper concludes from it, and whether our numbers support it:"
 VERDICT_WORDS = {
     "holds": "the interval over images of each of its differences is above 0.",
@@ -145,6 +149,7 @@ def _table_in_html(result, runs, page_dir):
 def _words(result, *, is_open):
     """The contents of a table's JSON -> its columns and verdicts explained, and its protocol."""
     lines = [f"<li><b>{word}</b>: {text}</li>" for word, text in COLUMN_WORDS.items()]
+    lines.append(f"<li><b>in parentheses</b>: {PARENTHESES}</li>")
     lines += [f"<li>a claim <b>{word}</b>: {text}</li>" for word, text in VERDICT_WORDS.items()]
     protocol = ", ".join(f"{k} {v}" for k, v in result["shared_protocol"].items())
     return (
