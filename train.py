@@ -12,54 +12,20 @@ counts of each image) and eval.html (scores, plots and images, to look at). The 
 resumes an interrupted run where it stopped.
 """
 
-import os
-
-# Before TensorFlow is imported. It turns oneDNN off on CPUs without AVX-512, where it still makes a
-# training step over three times as fast.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import contextlib
 import math
+import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import keras
-import ml_collections
-import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 from absl import flags
 
-from data.build import open_dataset
-from data.pipeline import batch_ids, check_split, train_batches
-from data.terminal import duration
-from evaluation.evaluator import Evaluator
-from evaluation.scores import report
-from experiments.base import as_data, inference_of
-from experiments.command_line import define_config, define_data_dir, run_program
-from model.deeplabv3 import deeplabv3
-from model.layers import freeze_batch_norm
-from model.resnet import BACKBONES
-from pretrained.initialize import initialize
-from training.checkpoints import Checkpoints
-from training.checks import check_training, warn_of_small_batch
-from training.optimizer import make_optimizer
-from training.preemption import (
-    INTERRUPTED,
-    PREEMPTED,
-    WORKER_LOST,
-    Preempted,
-    preempt,
-    wait_for_chief,
-)
-from training.recorder import Recorder
-from training.run_folder import open_run, write_data
-from training.strategy import STRATEGIES, all_workers_have, is_chief, make_strategy
-from training.train_step import TrainState, TrainStep, make_state, make_train_step
+from experiments.command_line import define_config, define_data_dir, parse_flags, run_program
 
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
 WORKDIR = flags.DEFINE_string(
@@ -73,6 +39,40 @@ TPU = flags.DEFINE_string("tpu", None, "TPU name or address; `local` on the TPU 
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Use deterministic ops (bitwise reproducible on GPUs); slower."
 )
+if __name__ == "__main__":
+    ARGUMENTS = parse_flags()  # Before TensorFlow is imported.
+
+import keras
+import ml_collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from data.build import open_dataset
+from data.pipeline import batch_ids, check_split, train_batches
+from data.terminal import duration, percent
+from evaluation.evaluator import Evaluator
+from evaluation.scores import report
+from experiments.base import as_data, inference_of
+from model.deeplabv3 import deeplabv3
+from model.layers import freeze_batch_norm
+from model.resnet import BACKBONES
+from pretrained.initialize import initialize
+from training.checkpoints import Checkpoints, read_best
+from training.checks import check_training, warn_of_small_batch
+from training.optimizer import make_optimizer
+from training.preemption import (
+    INTERRUPTED,
+    PREEMPTED,
+    WORKER_LOST,
+    Preempted,
+    preempt,
+    wait_for_chief,
+)
+from training.recorder import Recorder
+from training.run_folder import open_run, read_finished, write_data
+from training.strategy import all_workers_have, describe_devices, is_chief, make_strategy
+from training.train_step import TrainState, TrainStep, make_state, make_train_step
 
 
 def train(
@@ -134,7 +134,17 @@ def train(
                 recorder.save(state.steps_taken())
         raise
     if recorder:
-        print(report(recorder.finish(state.steps_taken())))
+        result = recorder.finish(state.steps_taken())
+        print(f"{report(result)}\n{last_and_best(workdir, result)}", flush=True)
+
+
+def last_and_best(workdir: pathlib.Path, result: Mapping[str, Any]) -> str:
+    """A finished run and the content of its eval.json -> a line on its last and best weights."""
+    best = read_best(workdir) or result
+    return (
+        f"Last: step {result['step']}, mIoU {percent(result['miou'])}. "
+        f"Best: step {best['step']}, mIoU {percent(best['miou'])} (--checkpoint=best)."
+    )
 
 
 def fit(
@@ -324,6 +334,12 @@ def main(_) -> None:
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     signal.signal(signal.SIGTERM, preempt if is_chief(strategy) else wait_for_chief)
+    if result := read_finished(workdir, as_data(config)):
+        if is_chief(strategy):
+            print(f"{workdir} is finished. {last_and_best(workdir, result)}")
+        return
+    if is_chief(strategy):
+        print(f"{workdir}: {describe_devices(strategy)}, {config.precision}", flush=True)
     start = time.monotonic()
     try:
         train(config, workdir, DATA_DIR.value, strategy)
@@ -342,8 +358,8 @@ def main(_) -> None:
             "Lost another worker. Fix the error it reports, then restart all workers; they resume "
             "from the latest checkpoint."
         ) from error
-    print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
+    print(f"{workdir}: {duration(time.monotonic() - start)}")
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, ARGUMENTS)

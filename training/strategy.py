@@ -7,18 +7,14 @@ import tensorflow as tf
 
 from data.terminal import first_line
 
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
-
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """One of STRATEGIES -> that strategy. To be called before any other use of TensorFlow.
+    """The name of a strategy, as --strategy of train.py has it -> that strategy.
 
-    auto: the TPU if one is named; else the machines of TF_CONFIG or of a Slurm job if there are
-    several; else all GPUs if there are several; else one device. Raises ValueError where the
-    strategy is not available.
+    To be called before any other use of TensorFlow. auto: the TPU if one is named; else the
+    machines of TF_CONFIG or of a Slurm job if there are several; else all GPUs if there are
+    several; else one device. Raises ValueError where the strategy is not available.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"No strategy {name!r}; there are {', '.join(STRATEGIES)}.")
     if tpu and name not in ("auto", "tpu"):
         raise ValueError(f"--tpu is for --strategy=tpu, not {name}.")
     if name == "auto":
@@ -71,6 +67,16 @@ def _tpu_strategy(tpu):
             f"Cannot connect to TPU {tpu!r}: {first_line(error)} Check that "
             "requirements-tpu.txt is installed and that this is the TPU VM."
         ) from error
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """A strategy -> the devices and replicas that it uses, e.g. `8 GPUs (8 replicas)`."""
+    kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    kind = next(kind for kind in ("TPU", "GPU", "CPU") if kind in kinds)
+    replicas = strategy.num_replicas_in_sync  # Each has one device.
+    if replicas == 1:
+        return f"1 {kind} (1 replica)"
+    return f"{replicas} {kind}s ({replicas} replicas)"
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
