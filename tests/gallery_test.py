@@ -68,6 +68,7 @@ def page(tmp_path_factory):
             "flip": True,
         },
         "step": 7,
+        "checkpoint": "best",
         "num_images": 20,
         "official_images": 20,
         "versions": {"keras": "3"},
@@ -96,7 +97,7 @@ def test_the_page_begins_with_the_folder_and_the_score(page):
     order = [
         f"a&lt;b: mIoU {miou} %</h1>",
         f"95% interval {interval_text(result['miou_interval'])}, 20 images of pets/1.0.0, val.",
-        "Step 7, output stride 16, scales 0.5, 1, flip.",
+        "Checkpoint best, step 7, output stride 16, scales 0.5, 1, flip.",
         "<h2>Worst",
         "<h2>Typical",
         "<h2>Best",
