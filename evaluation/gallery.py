@@ -133,7 +133,8 @@ def _lead(result):
         f"{image_count_text(result)} of {protocol['dataset']}, {protocol['split']}"
     )
     inference = (
-        f"Checkpoint {result['checkpoint']}, step {result['step']}, output stride {protocol['output_stride']}, scales {scales}, "
+        f"Checkpoint {result['checkpoint']}, step {result['step']}, "
+        f"output stride {protocol['output_stride']}, scales {scales}, "
         f"{'flip' if protocol['flip'] else 'no flip'}."
     )
     return (
