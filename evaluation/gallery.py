@@ -51,7 +51,8 @@ td.word { text-align: left; color: #555 }
   background: rgb(8 81 156 / var(--share, 0)) }
 .matrix .dark { color: white }
 summary { cursor: pointer; font-size: 1.2rem; margin-top: 2rem }
-details td { overflow-wrap: anywhere; text-align: left }
+details td { text-align: left; white-space: nowrap }
+details td + td { overflow-wrap: anywhere; white-space: normal }
 </style>
 """
 
@@ -280,6 +281,7 @@ def _protocol(result):
         **{f"version of {name}": version for name, version in result["versions"].items()},
         "commit": result["commit"],
     }
+    facts["scales"] = ", ".join(map(str, facts["scales"]))
     rows = "".join(
         f"<tr><td>{html.escape(field)}</td><td>{html.escape(str(value))}</td></tr>"
         for field, value in facts.items()
