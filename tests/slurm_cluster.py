@@ -7,6 +7,7 @@ are 127.0.0.1, 127.0.0.2 and so on: addresses of this machine, so that tasks rea
 names of their nodes. Each claims more processors than there are, and 8 GPUs that do not exist.
 """
 
+import argparse
 import contextlib
 import getpass
 import os
@@ -29,6 +30,7 @@ SlurmdUser={user}
 AuthType=auth/munge
 # A job that is requeued waits until its credentials have expired: two minutes by default.
 AuthInfo=socket={folder}/munge.socket,cred_expire=10
+MinJobAge=3600
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -162,12 +164,21 @@ def _end_jobs(environment):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.slurm_cluster",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", help="run while the cluster is up, e.g. bash")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
+    given = parser.parse_args()
     if missing := missing_programs():
         sys.exit(f"error: not found: {', '.join(missing)}. Install slurm-wlm and munge.")
-    if len(sys.argv) < 2:
-        sys.exit("error: give a command, e.g. bash, to run while the cluster is up.")
     with slurm_cluster() as environment:
-        code = subprocess.run(sys.argv[1:], env=environment).returncode
+        try:
+            code = subprocess.run([given.command, *given.arguments], env=environment).returncode
+        except OSError as error:
+            sys.exit(f"error: {given.command}: {error.strerror}")
     sys.exit(code)
 
 
