@@ -81,6 +81,7 @@ PARSED = {
     "python eval.py --run=runs/base --split=test --submission=results.tgz": VOC,
     "srun --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 "
     "python train.py --config=experiments/base.py": "needs a Slurm cluster",
+    "python -m tests.slurm_cluster srun --nodes=2 hostname": "needs Slurm and munge",
     'TF_CONFIG=\'{"cluster": {"worker": ["one:2222", "two:2222"]}, '
     '"task": {"type": "worker", "index": 0}}\' '
     "python train.py --config=experiments/base.py --workdir=shared/base": "needs two machines",

@@ -154,7 +154,7 @@ def test_a_worker_that_dies_ends_the_other_and_both_go_on_exactly(
     workers[victim].kill()
     out, _ = workers[1 - victim].communicate(timeout=60)
     assert workers[1 - victim].returncode == 1, out
-    assert "error: Another worker of this run stopped" in out and "their command again" in out
+    assert "error: Lost another worker" in out and "restart all workers" in out
     workers[victim].communicate()
     chief, _ = finish(*two_workers(run, shapes_dir))
     assert f"from step {STEPS // 2}." in chief
@@ -196,7 +196,7 @@ def test_devices_are_described():
 
 
 def test_workers_need_to_know_of_each_other(monkeypatch):
-    for name in ("TF_CONFIG", "SLURM_PROCID"):
+    for name in ("TF_CONFIG", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="multi_worker needs TF_CONFIG or a Slurm job"):
         make_strategy("multi_worker")

@@ -6,6 +6,7 @@ import os
 import tensorflow as tf
 
 from data.terminal import first_line
+from training import slurm
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
@@ -30,7 +31,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
 
 
 def _detect():
-    if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+    if "TF_CONFIG" in os.environ or slurm.is_step_of_several_tasks(os.environ):
         return "multi_worker"
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return "mirrored"
@@ -39,17 +40,13 @@ def _detect():
 
 def _multi_worker_strategy():
     """Every machine runs the same command; TF_CONFIG or Slurm names the others."""
-    if "TF_CONFIG" in os.environ:
-        try:
-            json.loads(os.environ["TF_CONFIG"])
-        except json.JSONDecodeError as error:
-            raise ValueError(f"TF_CONFIG is not valid JSON: {error}") from error
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if "SLURM_PROCID" not in os.environ:
-        raise ValueError("multi_worker needs TF_CONFIG or a Slurm job's srun; found neither.")
-    return tf.distribute.MultiWorkerMirroredStrategy(
-        cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
-    )
+    if "TF_CONFIG" not in os.environ:
+        os.environ["TF_CONFIG"] = slurm.tf_config(os.environ)
+    try:
+        json.loads(os.environ["TF_CONFIG"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"TF_CONFIG is not valid JSON: {error}") from error
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _tpu_strategy(tpu):
