@@ -1,6 +1,7 @@
 r"""Exports a run to other formats, and checks that each reproduces the run's predictions.
 
     python export.py --run=runs/shapes/base
+    python export.py --run=runs/shapes/base --checkpoint=best
     python export.py --run=runs/base --output_stride=8 --scales=0.75,1,1.25 --flip
     python export.py --run=runs/base --format=saved_model_bfloat16,litert_int8,onnx
     python export.py --run=runs/base --format=litert_float16 --size=513,513
@@ -17,12 +18,6 @@ compares with the checkpoint. Where more differs than the format's tolerance, or
 nothing of it is written, and the exit code is 1.
 """
 
-import os
-
-# Before TensorFlow is imported; train.py says why.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import pathlib
 import signal
 import sys
@@ -30,20 +25,20 @@ import sys
 from absl import flags
 
 from data.terminal import table
-from deployment.exporter import HEADER, Exporter, check_replaceable
 from deployment.formats import FORMATS, check_formats
 from experiments import base
 from experiments.command_line import (
+    define_checkpoint,
     define_data_dir,
     define_inference_flags,
     define_run,
     inference_from_flags,
+    parse_flags,
     run_program,
 )
-from pretrained.import_run import import_run
-from training.run_folder import read_config, read_data
 
-RUN, INFERENCE, DATA_DIR = define_run(), define_inference_flags(), define_data_dir()
+RUN, CHECKPOINT, INFERENCE = define_run(), define_checkpoint(), define_inference_flags()
+DATA_DIR = define_data_dir()
 FORMAT = flags.DEFINE_list("format", "saved_model", f"One or more of {', '.join(FORMATS)}.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of a single format. Default: RUN/FORMAT.")
 SIZE = flags.DEFINE_list(
@@ -52,6 +47,12 @@ SIZE = flags.DEFINE_list(
 GATE_IMAGES = flags.DEFINE_integer(
     "gate_images", 16, "Images in the parity check; 0 skips it (e.g. without the data set).", 0
 )
+if __name__ == "__main__":
+    ARGUMENTS = parse_flags()  # Before TensorFlow is imported.
+
+from deployment.exporter import HEADER, Exporter, check_replaceable
+from pretrained.import_run import import_run
+from training.run_folder import read_config, read_data
 
 
 def size_from_flag() -> tuple[int, int] | None:
@@ -80,16 +81,18 @@ def main(_) -> None:
         check_replaceable(folder, FORMATS[name])
     exporter = Exporter(
         run,
+        checkpoint=CHECKPOINT.value,
         inference=inference,
         size=size,
         gate_images=GATE_IMAGES.value,
         data_dir=DATA_DIR.value,
     )
+    print(f"{run}: checkpoint {CHECKPOINT.value}, step {exporter.step}", flush=True)
     rows, failed = [], []
     for name, folder in folders.items():
         try:
             rows.append(exporter.write(name, folder))
-            print(f"{run}, step {exporter.step} -> {folder}", flush=True)
+            print(f"{name} -> {folder}", flush=True)
         except ValueError as error:
             failed.append(str(error))
     if rows:
@@ -99,4 +102,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, ARGUMENTS)

@@ -1,6 +1,7 @@
 r"""Segments photos: a mask and an overlay with a legend for each.
 
     python predict.py --run=runs/shapes/base photo.jpg folder/ 'more/*.webp'
+    python predict.py --run=runs/shapes/base --checkpoint=best photo.jpg
     python predict.py --saved_model=runs/shapes/base/saved_model photo.jpg
     python predict.py --run=runs/base --output_stride=8 --flip photo.jpg
 
@@ -12,12 +13,6 @@ of the piece in place of the whole photo. ResNet-101 takes at most 5 GB of memor
 --flip.
 """
 
-import os
-
-# Before TensorFlow is imported; train.py says why.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import io
 import json
 import pathlib
@@ -25,23 +20,19 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from data.files import write_bytes
-from data.photos import draw_overlay, find_photos, read_photo
-from data.pictures import full_palette, mask_png
-from data.terminal import track
-from evaluation.prediction import make_predictor, predict_in_pieces, prediction_margin
 from experiments import base
-from experiments.command_line import define_output_stride, define_run, run_program
-from model.deeplabv3 import HEADS, deeplabv3
-from pretrained.import_run import import_run
-from training.checkpoints import load_weights
-from training.run_folder import read_config, read_data
+from experiments.command_line import (
+    define_checkpoint,
+    define_output_stride,
+    define_run,
+    parse_flags,
+    run_program,
+)
 
-RUN, OUTPUT_STRIDE = define_run(required=False), define_output_stride()
+RUN, CHECKPOINT = define_run(required=False), define_checkpoint()
+OUTPUT_STRIDE = define_output_stride()
 SAVED_MODEL = flags.DEFINE_string(
     "saved_model", None, "SavedModel written by export.py; use instead of --run."
 )
@@ -49,6 +40,21 @@ OUTPUT = flags.DEFINE_string("output", "predictions", "Folder for the results.")
 FLIP = flags.DEFINE_bool(
     "flip", False, "Average predictions over the photo and its horizontal flip; twice the time."
 )
+if __name__ == "__main__":
+    ARGUMENTS = parse_flags(takes_arguments=True)  # Before TensorFlow is imported.
+
+import numpy as np
+import tensorflow as tf
+
+from data.files import write_bytes
+from data.photos import draw_overlay, find_photos, read_photo
+from data.pictures import full_palette, mask_png
+from data.terminal import track
+from evaluation.prediction import make_predictor, predict_in_pieces, prediction_margin
+from model.deeplabv3 import HEADS, deeplabv3
+from pretrained.import_run import import_run
+from training.checkpoints import load_weights
+from training.run_folder import read_config, read_data
 
 
 class Predictor(NamedTuple):
@@ -62,7 +68,7 @@ class Predictor(NamedTuple):
 
 
 def from_run(run: pathlib.Path) -> Predictor:
-    """A run's folder -> its newest weights as a Predictor."""
+    """A run's folder -> the weights of --checkpoint as a Predictor."""
     config = read_config(run)
     output_stride = OUTPUT_STRIDE.value
     if output_stride is None:
@@ -75,7 +81,8 @@ def from_run(run: pathlib.Path) -> Predictor:
         )
     arguments = {**config.model, "output_stride": output_stride}
     model = deeplabv3(**arguments)
-    load_weights(model, run)
+    step = load_weights(model, run, CHECKPOINT.value)
+    print(f"{run}: checkpoint {CHECKPOINT.value}, step {step}", flush=True)
     return Predictor(
         make_predictor(
             model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
@@ -89,9 +96,10 @@ def from_run(run: pathlib.Path) -> Predictor:
 
 def from_saved_model(folder: pathlib.Path) -> Predictor:
     """A SavedModel by export.py -> a Predictor. Raises ValueError for another SavedModel."""
-    if OUTPUT_STRIDE.value is not None or FLIP.value:
+    if OUTPUT_STRIDE.value is not None or FLIP.value or CHECKPOINT.value != "last":
         raise ValueError(
-            "A SavedModel predicts as it was exported: leave --output_stride and --flip out."
+            "A SavedModel predicts as it was exported: leave --output_stride, --flip and "
+            "--checkpoint out."
         )
     if not (folder / "saved_model.pb").exists():
         raise FileNotFoundError(f"{folder} is not a SavedModel; export.py writes one.")
@@ -174,4 +182,4 @@ def write_prediction(
 
 
 if __name__ == "__main__":
-    run_program(main, takes_arguments=True)
+    run_program(main, ARGUMENTS)

@@ -4,13 +4,12 @@ import argparse
 import contextlib
 import logging
 import math
+import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
-
-import tensorflow as tf
 
 T = TypeVar("T")
 SECONDS_BETWEEN_UPDATES = 0.5  # In a terminal, where the line is overwritten.
@@ -124,6 +123,18 @@ def make_parser(module: str, description: str) -> argparse.ArgumentParser:
     )
 
 
+def prepare_tensorflow() -> None:
+    """Sets the environment variables that TensorFlow reads when it is imported, unless they are set.
+
+    oneDNN is on: on CPUs without AVX-512, where TensorFlow turns it off, it still makes a training
+    step over three times as fast. Of TensorFlow's own log, errors that matter end a program with an
+    exception; the rest, such as CUDA's absence, is not shown.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # Of several workers.
+
+
 @contextlib.contextmanager
 def errors_in_a_line() -> Iterator[None]:
     """Turns errors that a user can fix into one line on stderr and exit code 1.
@@ -132,9 +143,17 @@ def errors_in_a_line() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, tf.errors.OpError) as error:
+    except Exception as error:
+        if not isinstance(error, (ValueError, OSError, *_tensorflow_errors())):
+            raise
         logging.getLogger("absl").debug(traceback.format_exc())
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _tensorflow_errors():
+    """TensorFlow's own errors, if it has been imported: this module must not import it."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (tensorflow.errors.OpError,) if tensorflow else ()

@@ -44,6 +44,7 @@ class Exporter:
 
     Args:
       run: the run's folder.
+      checkpoint: the weights to export: last, best or a step that is kept.
       inference: output_stride, scales and flip of the export.
       size: [H, W] of all images, or None for any.
       gate_images: how many images the parity check compares; 0 skips it.
@@ -56,20 +57,24 @@ class Exporter:
         self,
         run: pathlib.Path,
         *,
+        checkpoint: str = "last",
         inference: dict[str, Any],
         size: tuple[int, int] | None = None,
         gate_images: int,
         data_dir: str | None = None,
     ):
         self.run, self.inference, self.size, self.data_dir = run, inference, size, data_dir
+        self.checkpoint_name = checkpoint
         config = read_config(run)
         self.arguments = {**config.model, "output_stride": inference["output_stride"]}
         self.train_data, self.eval_data = dict(config.train_data), dict(config.eval_data)
         self.mean_pixel = BACKBONES[config.model.backbone].mean_pixel
         self.model = deeplabv3(**self.arguments)
-        self.step = load_weights(self.model, run)
+        self.step = load_weights(self.model, run, checkpoint)
         plain = json.loads(config.to_json())
-        self.data = describe(run, plain, step=self.step, inference=inference, size=size)
+        self.data = describe(
+            run, plain, checkpoint=checkpoint, step=self.step, inference=inference, size=size
+        )
         self.checkpoint = self._predict_samples(gate_images) if gate_images else None
 
     def _predict_samples(self, gate_images):
@@ -170,7 +175,7 @@ class Exporter:
 
     def _model_in_bfloat16(self) -> keras.Model:
         model = deeplabv3(**self.arguments, precision="mixed_bfloat16")
-        load_weights(model, self.run)
+        load_weights(model, self.run, self.checkpoint_name)
         return model
 
     def _check_parity(self, name, artifact):

@@ -18,6 +18,7 @@ def describe(
     run: pathlib.Path,
     config: Mapping[str, Any],
     *,
+    checkpoint: str,
     step: int,
     inference: Mapping[str, Any],
     size: tuple[int, int] | None,
@@ -27,6 +28,7 @@ def describe(
     Args:
       run: the run's folder.
       config: of the run, as plain data.
+      checkpoint: what the user named it: last, best or a step.
       step: the one that the exported weights are from.
       inference: output_stride, scales and flip of the export.
       size: [H, W] of all images, or None for any.
@@ -56,6 +58,7 @@ def describe(
         "inference": inference,
         "provenance": {
             "run": "/".join(run.absolute().parts[-2:]),  # No other folder of this machine.
+            "checkpoint": checkpoint,
             "step": step,
             "exported_by": {
                 "commit": code_version(),
@@ -63,16 +66,18 @@ def describe(
             },
             "trained_on": {k: v for k, v in data.items() if k not in ("class_names", "palette")},
             "config": config,
-            "evaluation": _read_scores(run, config, step=step, inference=inference),
+            "evaluation": _read_scores(
+                run, config, checkpoint=checkpoint, step=step, inference=inference
+            ),
         },
     }
 
 
-def _read_scores(run, config, *, step, inference):
+def _read_scores(run, config, *, checkpoint, step, inference):
     """The scores of the run's evaluation with this inference, where they are of step, or None."""
     own = {"split": config["eval_data"]["split"], **config["eval"]}
     own["scales"] = tuple(own["scales"])  # Plain data has a list.
-    file = run / f"{result_name({**own, **inference}, own)}.json"
+    file = run / f"{result_name({**own, **inference}, own, checkpoint)}.json"
     if not file.exists():
         return None
     result = json.loads(file.read_text())

@@ -90,13 +90,19 @@ class Evaluator:
         return predict_examples(self.predict, examples.as_numpy_iterator())
 
     def score(
-        self, step: int, config: Mapping[str, Any], masks: pathlib.Path | None = None
+        self,
+        step: int,
+        config: Mapping[str, Any],
+        *,
+        checkpoint: str = "last",
+        masks: pathlib.Path | None = None,
     ) -> tuple[dict[str, Any], Counts]:
         """Scores all images of the split -> the content of eval.json, and the counts behind it.
 
         Args:
           step: the one that the model's weights are from.
           config: of the run, as plain data; eval.json keeps it.
+          checkpoint: what the user named it: last, best or a step; eval.json keeps it.
           masks: a folder for the predictions, as ID.png.
 
         Returns:
@@ -126,6 +132,7 @@ class Evaluator:
             "official_images": self.official_images,
             "protocol": self.protocol(counts.ids, counts.labels_sha256),
             "step": step,
+            "checkpoint": checkpoint,
             "config": dict(config),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
             "commit": code_version(),

@@ -42,11 +42,22 @@ def parse_scales(texts: Sequence[str]) -> tuple[float, ...]:
     return scales
 
 
-def result_name(how: dict[str, Any], own: dict[str, Any]) -> str:
-    """Split and inference, and the config's own -> the name of the result files, without suffix."""
-    if how == own:
-        return "eval"
-    name = f"eval_{how['split']}_os{how['output_stride']}"
-    if how["scales"] != (1.0,):
-        name += "_ms" + "_".join(f"{scale:g}" for scale in how["scales"])
-    return name + ("_flip" if how["flip"] else "")
+def result_name(
+    how: Mapping[str, Any], own: Mapping[str, Any], checkpoint: str = "last"
+) -> str:
+    """How a run is scored -> the name of the result files, without their suffix.
+
+    Args:
+      how: split and inference.
+      own: those of the run's config, whose result is plain `eval`.
+      checkpoint: last, best or a step.
+    """
+    name = "eval"
+    if how != own:
+        name += f"_{how['split']}_os{how['output_stride']}"
+        if how["scales"] != (1.0,):
+            name += "_ms" + "_".join(f"{scale:g}" for scale in how["scales"])
+        name += "_flip" if how["flip"] else ""
+    if checkpoint != "last":
+        name += f"_step{checkpoint}" if checkpoint.isdecimal() else f"_{checkpoint}"
+    return name

@@ -14,44 +14,78 @@ from typing import Any, NamedTuple
 import ml_collections
 
 
+FIELDS = {  # Of every config, and their meaning. train.py --help shows them.
+    "name": "The run's name: its folder below runs/.",
+    "seed": "Of the initial weights, the order of images, augmentation and dropout.",
+    "steps": "Optimizer updates.",
+    "eval_every": "Steps between evaluations. After the last step there always is one.",
+    "learning_rate": "At step 0; decays to 0 as (1 - step/steps)^0.9.",
+    "freeze_batch_norm": "Keep its statistics, gamma and beta fixed, as in stage 2; Table 8.",
+    "upsample_logits": "False: downsample the labels instead; Table 8.",
+    "precision": "float32, mixed_bfloat16, or mixed_float16 with loss scaling.",
+    "rematerialize": "Compute units a second time for their gradient: less memory, more time.",
+    "jit_compile": "Compile the step with XLA, on one device; a TPU always does.",
+    "init_from.path": (
+        "imagenet downloads keras.applications' weights (Sec. 4.1). Or a run's folder, or a file "
+        "(docs/pretrained.md). Empty: random weights."
+    ),
+    "init_from.part": "What to take from there: backbone, whole, or without_logits.",
+    "init_from.strict": "Whether a missing or differently shaped variable of it is an error.",
+    "model.backbone": "A ResNet of model/resnet.py; *_keras normalizes pixels as ImageNet's do.",
+    "model.num_classes": "Classes of the data set, background included.",
+    "model.num_blocks": "4, or 5 to 7, which add copies of block4 in cascade.",
+    "model.output_stride": "Input size / size of the final features, in training.",
+    "model.multi_grid": "Rates of the three units of block4 and later.",
+    "model.atrous_rates": "Of ASPP, at output_stride 16; doubled at 8. None: no ASPP.",
+    "model.image_pooling": "Whether ASPP has image-level features.",
+    "model.batch_norm_decay": "Of the moving averages of batch norm.",
+    "model.head": "paper; or torchvision, for the weights of its segmentation models.",
+    "train_data.dataset": "To train on, as in python -m data.build.",
+    "train_data.split": "Of that data set.",
+    "train_data.batch_size": "Images per step, summed over all devices.",
+    "train_data.crop_size": "Side of the training crops, in pixels.",
+    "train_data.hard_classes": "Classes whose images are repeated: bootstrapping.",
+    "train_data.hard_class_factor": "How many times such an image is in an epoch.",
+    "eval_data.dataset": "To evaluate on.",
+    "eval_data.split": "Of that data set.",
+    "eval.output_stride": "In evaluation; weights do not depend on it.",
+    "eval.scales": "Image scales whose predictions are averaged.",
+    "eval.flip": "Average predictions over the image and its horizontal flip.",
+}
+
+
 def paper_config() -> ml_collections.ConfigDict:
     """DeepLabv3 on PASCAL VOC 2012, stage 1: the last row of Table 5, 77.21."""
     config = ml_collections.ConfigDict()
     config.name = "base"
     config.seed = 0
     config.steps = 30_000
-    config.eval_every = 1_000  # Steps; after the last one always.
-    config.learning_rate = 0.007  # Decays to 0 as (1 - step/steps)^0.9.
-    config.freeze_batch_norm = False  # Statistics, gamma and beta; True in stage 2, Table 8.
-    config.upsample_logits = True  # False: downsample the labels instead; Table 8.
-    config.precision = "float32"  # Or mixed_bfloat16, or mixed_float16 with loss scaling.
-    config.rematerialize = False  # True: less memory, more time.
-    config.jit_compile = False  # True: XLA, on one device; a TPU always uses it.
-    config.init_from = dict(
-        # "imagenet" downloads keras.applications' weights (Sec. 4.1). Or a run folder, a folder of
-        # checkpoints such as RUN/best, or a file: pretrained/open_weights.py. "": random weights.
-        path="imagenet",
-        part="backbone",  # Or whole, or without_logits.
-        strict=True,  # Whether a missing or differently shaped variable of that part is an error.
-    )
+    config.eval_every = 1_000
+    config.learning_rate = 0.007
+    config.freeze_batch_norm = False
+    config.upsample_logits = True
+    config.precision = "float32"
+    config.rematerialize = False
+    config.jit_compile = False
+    config.init_from = dict(path="imagenet", part="backbone", strict=True)
     config.model = dict(
-        backbone="resnet101_keras",  # Normalizes pixels as its ImageNet weights expect.
+        backbone="resnet101_keras",
         num_classes=21,
-        num_blocks=4,  # 5 to 7 add copies of block4 in cascade.
+        num_blocks=4,
         output_stride=16,
         multi_grid=(1, 2, 4),
-        atrous_rates=(6, 12, 18),  # At output_stride 16, doubled at 8. None: no ASPP.
+        atrous_rates=(6, 12, 18),
         image_pooling=True,
         batch_norm_decay=0.9997,
-        head="paper",  # Or torchvision, for its segmentation models' weights.
+        head="paper",
     )
     config.train_data = dict(
         dataset="voc2012",
         split="trainaug",
-        batch_size=16,  # Summed over all devices.
+        batch_size=16,
         crop_size=513,
         hard_classes=("bicycle", "chair", "diningtable", "pottedplant", "sofa"),
-        hard_class_factor=1,  # Times an image with these classes is in an epoch: bootstrapping.
+        hard_class_factor=1,
     )
     config.eval_data = dict(dataset="voc2012", split="val")
     config.eval = dict(output_stride=16, scales=(1.0,), flip=False)

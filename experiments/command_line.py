@@ -1,6 +1,9 @@
 """The command line of the four programs: --config, the flags that they share, errors in a line."""
 
 import contextlib
+import difflib
+import pathlib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,10 +11,12 @@ from typing import Any, NamedTuple
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from data.terminal import errors_in_a_line
-from evaluation.protocol import parse_scales
+from data.terminal import errors_in_a_line, prepare_tensorflow
+from experiments.base import FIELDS, config_value
 
 flags.disclaim_key_flags()  # Flags defined below belong to the program, so that --help shows them.
+
+HELP_FLAGS = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 
 
 class InferenceFlags(NamedTuple):
@@ -42,6 +47,15 @@ def define_run(*, required: bool = True) -> flags.FlagHolder:
         None,
         "Run folder, or a third-party checkpoint (docs/pretrained.md).",
         required=required,
+    )
+
+
+def define_checkpoint() -> flags.FlagHolder:
+    """Defines --checkpoint; training.checkpoints.load_weights takes its value."""
+    return flags.DEFINE_string(
+        "checkpoint",
+        "last",
+        "Weights to use: last; best, of all evaluations during training; or a step that is kept.",
     )
 
 
@@ -83,6 +97,8 @@ def inference_from_flags(given: InferenceFlags, own: Mapping[str, Any]) -> dict[
 
     own may have other fields, such as the split; they are kept. Raises ValueError for bad scales.
     """
+    from evaluation.protocol import parse_scales  # It imports TensorFlow.
+
     values = {
         "output_stride": given.output_stride.value,
         "scales": None if given.scales.value is None else parse_scales(given.scales.value),
@@ -91,26 +107,58 @@ def inference_from_flags(given: InferenceFlags, own: Mapping[str, Any]) -> dict[
     return {**own, **{name: value for name, value in values.items() if value is not None}}
 
 
-def run_program(main: Callable[[Any], None], *, takes_arguments: bool = False) -> None:
-    """Parses the flags and runs main; errors that the user can fix are one line, not a traceback.
+def parse_flags(*, takes_arguments: bool = False) -> list[str]:
+    """Parses the command line -> the program's name and the arguments that are not flags.
 
-    takes_arguments: whether there may be arguments that are not flags. `--verbosity=1` also shows
-    the traceback of an error in main.
+    A program calls it above its other imports: --help and errors do not wait for TensorFlow, which
+    takes seconds to import. takes_arguments: whether there may be arguments that are not flags.
+    """
+    prepare_tensorflow()
+    if not HELP_FLAGS.isdisjoint(sys.argv):
+        print(_help(sys.modules["__main__"].__doc__))
+        sys.exit()
+    arguments = _parse(sys.argv)
+    if len(arguments) > 1 and not takes_arguments:
+        sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
+    return arguments
+
+
+def run_program(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Runs main(arguments); errors that the user can fix are one line, not a traceback.
+
+    arguments: what parse_flags returned. `--verbosity=1` also shows an error's traceback.
     """
 
-    def parse(arguments: list[str]) -> list[str]:
-        with _config_errors_in_a_line():
-            return flags.FLAGS(arguments)
-
     def run_main(arguments: list[str]) -> None:
-        if len(arguments) > 1 and not takes_arguments:
-            sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
         if logging.get_verbosity() == logging.INFO:  # absl's default: the user has set none.
             logging.set_verbosity(logging.ERROR)  # TFDS warns of every data set not built yet.
         with errors_in_a_line():
             main(arguments)
 
-    app.run(run_main, flags_parser=parse)
+    app.run(run_main, flags_parser=lambda _: arguments)
+
+
+def _help(description):
+    """A program's docstring -> that, its flags, and the fields of its config with their values."""
+    text = f"{description.strip()}\n\nFlags:\n{flags.FLAGS.main_module_help()}"
+    if "config" not in flags.FLAGS:
+        return text
+    _parse([argument for argument in sys.argv if argument not in HELP_FLAGS])
+    fields = [
+        f"  --config.{name}={_as_flag(config_value(flags.FLAGS.config, name))}\n    {meaning}"
+        for name, meaning in FIELDS.items()
+    ]
+    return f"{text}\n\nFields of the config, with the values of this one:\n" + "\n".join(fields)
+
+
+def _as_flag(value):
+    """A field's value -> its text on a command line."""
+    return str(value).replace(" ", "") if isinstance(value, tuple) else value
+
+
+def _parse(arguments):
+    with _config_errors_in_a_line():
+        return flags.FLAGS(arguments)
 
 
 @contextlib.contextmanager
@@ -120,11 +168,48 @@ def _config_errors_in_a_line():
         yield
     except flags.Error as error:  # The text holds the traceback of a wrong row's error.
         message = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
+        if message.startswith("FileNotFoundError"):
+            message = f"There is no such --config; there are {_config_files()}"
         sys.exit(f"error: {message.removesuffix('.')}; see --help.")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        cause = error
-        while isinstance(cause.args[0], Exception):  # Errors are wrapped in one another.
-            cause = cause.args[0]
-        sys.exit(
-            f"error: --config has no such field: {cause.args[0]}; experiments/base.py lists them."
-        )
+        sys.exit(f"error: {_wrong_fields() or error}")
+
+
+def _wrong_fields():
+    """The fields on the command line that no config has -> an error with the nearest ones."""
+    errors = []
+    for argument in sys.argv[1:]:
+        if match := re.match(r"--?config\.([\w.]+)", argument):
+            field = match[1]
+            if field not in FIELDS:
+                nearest = " or ".join(f"--config.{each}" for each in nearest_fields(field))
+                errors.append(
+                    f"--config.{field}: the config has no such field. "
+                    + (f"Did you mean {nearest}?" if nearest else "train.py --help lists them.")
+                )
+    return "\n".join(errors)
+
+
+def nearest_fields(name: str) -> list[str]:
+    """A misspelled field -> the fields that it may mean, the likeliest first, at most three.
+
+    Those with its last part in another group come first, then those that it abbreviates by their
+    initials (lr), then similar ones.
+    """
+    last = name.rpartition(".")[2]
+    leaf = {field: field.rpartition(".")[2] for field in FIELDS}
+    same = [field for field in FIELDS if leaf[field] == last]
+    initials = [
+        field for field in FIELDS if "".join(word[0] for word in leaf[field].split("_")) == last
+    ]
+    similar = difflib.get_close_matches(last, leaf.values(), cutoff=0.6)
+    by_name = [field for each in similar for field in FIELDS if leaf[field] == each]
+    return list(dict.fromkeys([*same, *initials, *by_name]))[:3]
+
+
+def _config_files():
+    """The files that --config takes, as a text."""
+    files = ["experiments/base.py[:SCALE]", "experiments/protocols.py:ROW"]
+    tables = [path.stem for path in pathlib.Path(__file__).parent.glob("table[0-9]*.py")]
+    files += [f"experiments/{each}.py:ROW" for each in sorted(tables, key=lambda t: int(t[5:]))]
+    return ", ".join(files)

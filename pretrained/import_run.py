@@ -17,6 +17,7 @@ from pretrained.open_weights import is_checkpoint, named_file, open_weights
 from pretrained.weights import Weights, load
 from training.checkpoints import Checkpoints
 
+RUN_CHECKPOINTS = {"best": "best", "checkpoints": "last"}  # A run's folders: --checkpoint.
 IMPORT_FOLDER = pathlib.Path("runs/imported")
 
 
@@ -35,6 +36,7 @@ def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
         run, or its name was imported before from another file.
     """
     file = named_file(path)
+    _refuse_checkpoint_of_run(file)
     if not is_checkpoint(file):
         return file
     # The authors name all of their checkpoints alike, and not their folders.
@@ -52,6 +54,19 @@ def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
             "file."
         )
     return run
+
+
+def _refuse_checkpoint_of_run(file):
+    """Raises ValueError, with the flags, for RUN/best, RUN/checkpoints and a checkpoint in them."""
+    folder = file if file.name in RUN_CHECKPOINTS else file.parent
+    if folder.name not in RUN_CHECKPOINTS or not (folder.parent / "config.json").exists():
+        return
+    checkpoint = RUN_CHECKPOINTS[folder.name]
+    if file != folder and checkpoint == "last":
+        checkpoint = file.name.removeprefix("ckpt-")
+    raise ValueError(
+        f"{file} belongs to a run: use --run={folder.parent} --checkpoint={checkpoint}"
+    )
 
 
 def _check(path, weights, config):

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -53,7 +54,7 @@ class Checkpoints:
 
         def restore(path):
             _restore(self._state, path)
-            return int(path.rpartition("-")[2])
+            return step_of(path)
 
         return _first_undamaged(checkpoints_in(self.folder), restore)
 
@@ -62,10 +63,14 @@ class Checkpoints:
 
         best.json says which step they are from, and on which split they were chosen.
         """
-        if self._best_file.exists() and json.loads(self._best_file.read_text())["miou"] >= miou:
+        if self._best_file.exists() and self.best()["miou"] >= miou:
             return
         tf.train.CheckpointManager(self._weights, self._best, max_to_keep=1).save(step)
         write_json(self._best_file, {"step": step, "miou": miou, "chosen_on": chosen_on})
+
+    def best(self) -> dict[str, Any]:
+        """The content of best.json: step, miou and chosen_on."""
+        return json.loads(self._best_file.read_text())
 
     def write_list(self) -> None:
         """Writes TensorFlow's own list of the checkpoints anew, since it may have been lost."""
@@ -95,17 +100,55 @@ def copy_weights(source: keras.Model, model: keras.Model) -> None:
         variable.assign(weights[name])
 
 
-def load_weights(model: keras.Model, run: pathlib.Path) -> int:
-    """Fills a model with the newest undamaged weights of a run -> the step they are from.
+def load_weights(model: keras.Model, run: pathlib.Path, checkpoint: str | int = "last") -> int:
+    """Fills a model with weights of a run -> the step they are from.
 
-    Raises FileNotFoundError where there are none, ValueError where they do not fit the model.
+    Args:
+      model: has the run's layers; its output_stride may be another.
+      run: the run's folder.
+      checkpoint: "last", the newest undamaged one; "best", of all evaluations during training; or
+        a step that is kept.
+
+    Raises FileNotFoundError where there are none, ValueError where a step is not kept or the
+    weights do not fit the model.
     """
-    step = Checkpoints(run, model).restore()
-    if step is None:
+    if checkpoint == "last":
+        step = Checkpoints(run, model).restore()
+        if step is not None:
+            return step
+    kept = kept_checkpoints(run)
+    if not kept:
         raise FileNotFoundError(
             f"{run} has no checkpoint yet; train.py writes the first within minutes."
         )
-    return step
+    if str(checkpoint) not in kept:
+        raise ValueError(
+            f"{run} does not keep the checkpoint {checkpoint}; there are "
+            + ", ".join(
+                name if name.isdecimal() else f"{name} (step {step_of(path)})"
+                for name, path in kept.items()
+            )
+            + "."
+        )
+    path = kept[str(checkpoint)]
+    _restore(tf.train.Checkpoint(model=weights_by_name(model)), path)
+    return step_of(path)
+
+
+def kept_checkpoints(run: pathlib.Path) -> dict[str, str]:
+    """A run's folder -> its checkpoints by what --checkpoint calls them: last, best, a step."""
+    last, best = (checkpoints_in(run / folder) for folder in ("checkpoints", "best"))
+    named = {"last": last[:1], "best": best[:1]}
+    by_step = {str(step_of(path)): path for path in (*best, *last)}
+    steps = sorted(by_step, key=int)
+    return {name: paths[0] for name, paths in named.items() if paths} | {
+        step: by_step[step] for step in steps
+    }
+
+
+def step_of(path: str) -> int:
+    """A checkpoint's path -> the step that it is from."""
+    return int(path.rpartition("-")[2])
 
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
