@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.aspp import rates_at
-from model.deeplabv3 import corners_of
+from model.deeplabv3 import corners_of, mean_pixel_of, output_stride_of
 from model.inference import class_ids, class_probabilities
 from model.resnet import BACKBONES, receptive_field
 
@@ -25,15 +25,25 @@ MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven bloc
 def make_predictor(
     model: keras.Model,
     *,
-    backbone: str,
-    output_stride: int,
+    backbone: str | None = None,
+    output_stride: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> a compiled function of images.
+    """A model of deeplabv3 -> a compiled function of images.
 
-    The function: [B, H, W, 3] uint8 images -> [B, H, W] class ids.
+    The function: [B, H, W, 3] uint8 images -> [B, H, W] class ids. It follows the model's weights
+    when they change.
+
+    Args:
+      model: of deeplabv3.
+      backbone: the model's; read from its layers if None.
+      output_stride: the model's; read from its layers if None.
+      scales: multiples of 1/8; probabilities are averaged over them.
+      flip: whether they are also averaged over each image and its horizontal flip.
     """
+    mean_pixel = BACKBONES[backbone].mean_pixel if backbone else mean_pixel_of(model)
+    output_stride = output_stride or output_stride_of(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
     def predict(images):
@@ -41,7 +51,7 @@ def make_predictor(
             model,
             images,
             output_stride=output_stride,
-            mean_pixel=BACKBONES[backbone].mean_pixel,
+            mean_pixel=mean_pixel,
             scales=scales,
             flip=flip,
             corners=corners_of(model),

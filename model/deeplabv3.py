@@ -77,10 +77,10 @@ def deeplabv3(
                 batch_norm_decay=batch_norm_decay,
                 head=head,
             )
-        return _model_of(images, x, num_classes, head, name=f"deeplabv3_{backbone}")
+        return _model_of(images, x, num_classes, HEADS[head], name=f"deeplabv3_{backbone}")
 
 
-def _model_of(images, features, num_classes, head, *, name):
+def _model_of(images, features, num_classes, corners, *, name):
     """The classifier on top of the features, and its logits at the size of the images."""
     x = layers.Conv2D(
         num_classes,
@@ -90,7 +90,7 @@ def _model_of(images, features, num_classes, head, *, name):
         dtype="float32",
         name="logits",
     )(features)
-    x = ResizeBilinear(HEADS[head], dtype="float32", name="upsampled_logits")(x, images)
+    x = ResizeBilinear(corners, dtype="float32", name="upsampled_logits")(x, images)
     return keras.Model(images, x, name=name)
 
 
@@ -106,9 +106,30 @@ def _dtype_policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def with_new_classifier(model: keras.Model, num_classes: int) -> keras.Model:
+    """A model of deeplabv3 -> one with a random classifier: [B, H, W, num_classes] logits.
+
+    All other layers are shared with the model.
+    """
+    features = model.get_layer("logits").input
+    return _model_of(model.input, features, num_classes, corners_of(model), name=model.name)
+
+
 def corners_of(model: keras.Model) -> str:
     """A model of deeplabv3 -> the `corners` of its resizes (resize_bilinear)."""
     return model.get_layer("upsampled_logits").corners
+
+
+def mean_pixel_of(model: keras.Model) -> tuple[float, float, float]:
+    """A model of deeplabv3 -> the RGB in 0..255 that it normalizes to 0; used for padding."""
+    pixels = model.get_layer("pixels")
+    return tuple(-o / s for o, s in zip(pixels.offset, pixels.scale, strict=True))
+
+
+def output_stride_of(model: keras.Model) -> int:
+    """A model of deeplabv3 -> its output_stride, from the size of its logits for 257 x 257."""
+    side = without_upsampling(model).compute_output_shape((1, 257, 257, 3))[1]
+    return 256 // (side - 1)
 
 
 def without_upsampling(model: keras.Model) -> keras.Model:

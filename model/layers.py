@@ -14,6 +14,7 @@ WEIGHT_DECAY = 1e-4  # The authors' code, for ResNets; the paper states none.
 BATCH_NORM_EPSILON = 1e-5  # The authors' code.
 
 
+@keras.saving.register_keras_serializable("deeplabv3")
 class AtrousConv2D(layers.Conv2D):
     """`Conv2D` that passes its rate to TensorFlow's kernel: [B, h, w, C] -> [B, h, w, filters].
 
@@ -43,6 +44,7 @@ class AtrousConv2D(layers.Conv2D):
         )
 
 
+@keras.saving.register_keras_serializable("deeplabv3")
 class BatchNormalization(layers.BatchNormalization):
     """Keras's, with TensorFlow's fused kernel when one device trains: [B, h, w, C] -> the same.
 
@@ -80,6 +82,7 @@ class BatchNormalization(layers.BatchNormalization):
         return tf.distribute.get_strategy().num_replicas_in_sync == 1
 
 
+@keras.saving.register_keras_serializable("deeplabv3")
 class ResizeBilinear(layers.Layer):
     """Resizes `x` to the size of `like`: [B, h, w, C] -> [B, H, W, C].
 

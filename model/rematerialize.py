@@ -18,7 +18,9 @@ def rematerialize_backbone(model: keras.Model) -> Callable[[KerasTensor], KerasT
     import tensorflow as tf
 
     unit_outputs = [
-        layer.output for layer in model.layers if re.fullmatch(r"block\d_unit\d+_out", layer.name)
+        layer.output
+        for layer in model.layers
+        if re.fullmatch(r"block\d(_unit\d+)?_out", layer.name)
     ]
     units = [keras.Model(*pair) for pair in itertools.pairwise([model.input, *unit_outputs])]
     head = keras.Model([model.input, unit_outputs[-1]], model.output)

@@ -243,13 +243,16 @@ def resnet(
     x = stem(x, width, beta=beta, batch_norm_decay=batch_norm_decay)
     for block, units in enumerate(plan, start=1):
         for unit, (stride, rate) in enumerate(units, start=1):
+            name = f"block{block}_unit{unit}"
             x = bottleneck(
                 x,
                 width * 2 ** min(block - 1, 3),
                 stride=stride,
                 rate=rate,
                 batch_norm_decay=batch_norm_decay,
-                name=f"block{block}_unit{unit}",
+                name=name,
+                # A block's output has a name that does not depend on its number of units.
+                output_name=f"block{block}_out" if unit == len(units) else f"{name}_out",
             )
     return x
 
@@ -271,7 +274,14 @@ def stem(x: KerasTensor, width: int, *, beta: bool, batch_norm_decay: float) -> 
 
 
 def bottleneck(
-    x: KerasTensor, filters: int, *, stride: int, rate: int, batch_norm_decay: float, name: str
+    x: KerasTensor,
+    filters: int,
+    *,
+    stride: int,
+    rate: int,
+    batch_norm_decay: float,
+    name: str,
+    output_name: str,
 ) -> KerasTensor:
     """1x1, atrous 3x3, 1x1, and a shortcut: [B, h, w, C] -> [B, h / stride, ..., 4 filters].
 
@@ -288,4 +298,4 @@ def bottleneck(
     x = conv_bn(x, filters, 1, name=f"{name}_1", **decay)
     x = conv_bn(x, filters, 3, stride=stride, rate=rate, name=f"{name}_2", **decay)
     x = conv_bn(x, 4 * filters, 1, relu=False, name=f"{name}_3", **decay)
-    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))
+    return layers.ReLU(name=output_name)(layers.Add(name=f"{name}_add")([shortcut, x]))

@@ -37,7 +37,7 @@ def initialize(
         were trained in another convention than the model's.
     """
     check_part(part)  # Before anything is downloaded.
-    weights = open_weights(path, arguments["backbone"])
+    weights = _open(path, arguments["backbone"])
     check_convention(weights, arguments, path=path, part=part)
     try:
         report = load(model, weights, part=part, strict=strict)
@@ -47,6 +47,18 @@ def initialize(
             "--config.init_from.strict=False loads what does."
         ) from error
     return describe(path, weights, report)
+
+
+def _open(path, backbone):
+    try:
+        return open_weights(path, backbone)
+    except (ValueError, ConnectionError) as error:
+        if path != "imagenet":
+            raise
+        raise type(error)(
+            f"{error} Name a file that you have with --config.init_from.path=FILE.h5, or start "
+            "from random weights with --config.init_from.path="
+        ) from error
 
 
 def describe(path: str, weights: Weights, report: Report) -> str:

@@ -25,18 +25,15 @@ def download_imagenet(backbone: str) -> Weights:
     """
     if backbone not in IMAGENET:
         raise ValueError(
-            "init_from.path=imagenet is keras.applications' weights, for --config.model.backbone="
-            f"{' or '.join(IMAGENET)}, not {backbone}. Name a file, or start from random weights "
-            "with --config.init_from.path="
+            "imagenet is keras.applications' weights, for the backbone "
+            f"{' or '.join(IMAGENET)}, not {backbone}."
         )
     try:
         network = getattr(keras.applications, IMAGENET[backbone])
         network = network(weights="imagenet", include_top=False)
     except Exception as error:  # Keras raises a bare one where there is no network.
         raise ConnectionError(
-            f"keras.applications' weights of {backbone} cannot be downloaded: {error}. Name a file "
-            "that you have with --config.init_from.path=FILE.h5, or start from random weights with "
-            "--config.init_from.path="
+            f"keras.applications' weights of {backbone} cannot be downloaded: {error}."
         ) from error
     return rename_keras({weight.path: weight.numpy() for weight in network.weights})
 

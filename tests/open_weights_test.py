@@ -147,8 +147,9 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
         raise Exception("URL fetch failure on https://storage.googleapis.com")
 
     monkeypatch.setattr(keras.applications, "ResNet101", download)
+    config = config_for("resnet101_keras", path="imagenet", part="backbone")
     with pytest.raises(OSError, match="URL fetch failure.*init_from.path=FILE.h5.*random weights"):
-        open_weights("imagenet", "resnet101_keras")
+        fill(None, config)  # No model is touched.
     with pytest.raises(ValueError, match="resnet50_keras or resnet101_keras, not resnet50"):
         open_weights("imagenet", "resnet50")
 
