@@ -349,7 +349,7 @@ def measure_cases(cases: list[Case], requested: str | None, output: pathlib.Path
         print(f"\n{table(target_rows({Case(**each['case']): each['measured'] for each in done}))}")
 
 
-def write_page() -> None:
+def write_docs() -> None:
     """Writes the tables of results.json into docs/speed.md, between its markers."""
     part = to_markdown(json.loads(RESULTS.read_text()))
     write_text(PAGE, between_markers(PAGE.read_text(), part, MARKERS))
@@ -375,7 +375,7 @@ def main() -> None:
         if arguments.task == "all":
             measure_cases(list(CASES), None, arguments.output or RESULTS)
         if not arguments.output:
-            write_page()
+            write_docs()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ cases. The exit code is 1 if it found a problem that invalidates a training run 
 runs record the hash of audit.json.
 """
 
+import argparse
 import concurrent.futures
 import io
 import itertools
@@ -16,6 +17,21 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from data.terminal import errors_in_a_line, make_parser, parse_early, percent, track
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("data.audit", __doc__)
+    parser.add_argument("dataset", help="as in `python -m data.build`")
+    parser.add_argument("--manual_dir", metavar="FOLDER", type=pathlib.Path, help="VOC's originals")
+    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
 
 import imagehash
 import numpy as np
@@ -28,7 +44,6 @@ from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_json
 from data.pipeline import READ_CONFIG, SKIP_DECODING
 from data.sbd_agreement import MIN_AGREEMENT, compare_sbd_to_voc
-from data.terminal import errors_in_a_line, make_parser, percent, track
 
 HASH_BITS = 64
 MAX_HASH_DISTANCE = 4  # Bits; ours. Up to here, images look the same to a person.
@@ -220,11 +235,7 @@ def format_summary(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = make_parser("data.audit", __doc__)
-    parser.add_argument("dataset", help="as in `python -m data.build`")
-    parser.add_argument("--manual_dir", metavar="FOLDER", type=pathlib.Path, help="VOC's originals")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     with errors_in_a_line():
         builder = open_dataset(arguments.dataset, arguments.data_dir)
         result = audit(builder, arguments.manual_dir)

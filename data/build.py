@@ -12,6 +12,7 @@ leaves no shards. --overwrite builds a data set again; the old shards stay until
 complete.
 """
 
+import argparse
 import hashlib
 import logging
 import pathlib
@@ -21,6 +22,31 @@ import sys
 import tempfile
 import time
 
+from data.classes import ORIGINALS
+from data.terminal import errors_in_a_line, make_parser, parse_early
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("data.build", __doc__)
+    parser.epilog = "\n\n".join(f"{name}: {originals}" for name, originals in ORIGINALS.items())
+    parser.add_argument(
+        "name",
+        metavar="dataset",
+        help=f"shapes, {', '.join(ORIGINALS)}; add /CONFIG to choose a config",
+    )
+    parser.add_argument("--manual_dir", metavar="FOLDER", help="folder of the originals")
+    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory for the shards")
+    parser.add_argument(
+        "--accept", action="store_true", help="build folder/NAME with the proposed class names"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a data set that exists")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
+
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -29,7 +55,6 @@ from data.coco_voc21 import CocoVoc21
 from data.folder import Folder, ensure_classes
 from data.mask_classes import ClassesProposed
 from data.shapes import Shapes
-from data.terminal import errors_in_a_line, make_parser
 from data.voc2012 import Voc2012
 
 BUILDERS = {
@@ -120,6 +145,8 @@ def build(
 
 def _write_shards(builder, manual_dir, download_dir):
     """Writes the shards of a builder; a full disk is an OSError that says so."""
+    # TFDS announces a download of unknown size, also where there is none.
+    builder._log_download_bytes = builder._log_download_done = lambda: None
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
         builder.download_and_prepare(download_config=config, download_dir=download_dir)
@@ -194,21 +221,7 @@ def describe_splits(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def main() -> None:
-    parser = make_parser("data.build", __doc__)
-    parser.epilog = "\n\n".join(
-        f"{name}: {builder.MANUAL_DOWNLOAD_INSTRUCTIONS or 'needs no originals.'}"
-        for name, builder in BUILDERS.items()
-    )
-    parser.add_argument(
-        "name", metavar="dataset", help=f"{', '.join(BUILDERS)}; add /CONFIG to choose a config"
-    )
-    parser.add_argument("--manual_dir", metavar="FOLDER", help="folder of the originals")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory for the shards")
-    parser.add_argument(
-        "--accept", action="store_true", help="build folder/NAME with the proposed class names"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that exists")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about unbuilt data sets.
     with errors_in_a_line():
         try:

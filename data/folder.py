@@ -21,6 +21,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data.classes import ORIGINALS
 from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
 from data.mask_classes import (
     ClassesProposed,
@@ -44,7 +45,7 @@ class Folder(tfds.core.GeneratorBasedBuilder):
     """Your own images and masks; the config's name is the name of your data set."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "--manual_dir holds images/ and masks/, or pairs.csv."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = ORIGINALS["folder"]
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self, __doc__)  # Classes are read from the shards, or set below.

@@ -90,6 +90,8 @@ pre {{ white-space: pre-wrap }}
 p {{ overflow-wrap: anywhere }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #8884 }}
+.numbers th, .numbers td {{ white-space: nowrap }}
+.numbers td:last-child {{ white-space: normal; min-width: 12rem }}
 i {{ display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.1em }}
 figure {{ display: inline-block; margin: 0 1rem 1rem 0 }}
 .row {{ display: grid; grid-template-columns: repeat(4, 1fr); gap: 4px; max-width: 64rem }}
