@@ -77,6 +77,11 @@ def embed_png(png: bytes, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
 
 
+def swatch(color: Sequence[int]) -> str:
+    """A color (r, g, b) -> a small square of it, as HTML."""
+    return f'<i style="background: #{bytes(color).hex()}"></i>'
+
+
 def write_page(path: pathlib.Path, title: str, body: str) -> None:
     """Writes an HTML page atomically."""
     write_text(

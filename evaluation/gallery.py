@@ -10,7 +10,7 @@ import numpy as np
 
 from data.classes import IGNORE_LABEL
 from data.drawing import ERROR_COLOR, comparison_panels
-from data.pictures import embed_image, embed_png, figure_png, image_png, write_page
+from data.pictures import embed_image, embed_png, figure_png, image_png, swatch, write_page
 from data.terminal import interval_text, percent
 from evaluation.boundary import BAND_WIDTH
 from evaluation.counts import Counts
@@ -51,7 +51,8 @@ td.word { text-align: left; color: #555 }
   background: rgb(8 81 156 / var(--share, 0)) }
 .matrix .dark { color: white }
 summary { cursor: pointer; font-size: 1.2rem; margin-top: 2rem }
-details td { overflow-wrap: anywhere; text-align: left }
+details td { text-align: left; white-space: nowrap }
+details td + td { overflow-wrap: anywhere; white-space: normal }
 </style>
 """
 
@@ -133,7 +134,8 @@ def _lead(result):
         f"{image_count_text(result)} of {protocol['dataset']}, {protocol['split']}"
     )
     inference = (
-        f"Step {result['step']}, output stride {protocol['output_stride']}, scales {scales}, "
+        f"Checkpoint {result['checkpoint']}, step {result['step']}, "
+        f"output stride {protocol['output_stride']}, scales {scales}, "
         f"{'flip' if protocol['flip'] else 'no flip'}."
     )
     return (
@@ -156,8 +158,8 @@ def _images(figures, kinds, names, palette):
         if ids
     )
     return (
-        f"<p>In the errors: {_swatch(ERROR_COLOR)}wrong &ensp; "
-        f"{_swatch(palette[IGNORE_LABEL])}not scored; what is right is dark gray. Regions are "
+        f"<p>In the errors: {swatch(ERROR_COLOR)}wrong &ensp; "
+        f"{swatch(palette[IGNORE_LABEL])}not scored; what is right is dark gray. Regions are "
         "outlined in white inside and black outside. Below each image: its mIoU, and the IoU of "
         'each class in it.</p><p>Show only images with <select id="class"><option value="">any '
         f"class</option>{options}</select></p>{sections}{FILTER_SCRIPT}"
@@ -183,7 +185,7 @@ def _figure(example, prediction, names, palette, counts):
     ious = iou_per_class(confusion)
     seen = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     chips = "".join(
-        f'<span class="chip">{_swatch(palette[k])}{html.escape(names[k])} '
+        f'<span class="chip">{swatch(palette[k])}{html.escape(names[k])} '
         f"{'predicted only' if np.isnan(ious[k]) else percent(ious[k])}</span>"
         for k in seen
     )
@@ -195,21 +197,17 @@ def _figure(example, prediction, names, palette, counts):
     )
 
 
-def _swatch(color):
-    """A color -> a small square of it, as HTML."""
-    return f'<i style="background: rgb{tuple(map(int, color))}"></i>'
-
-
 def _class_table(result, palette):
     """The classes' scores as an HTML table."""
     rows = "".join(
-        f"<tr><td>{_swatch(palette[i])}{html.escape(name)}</td><td>{percent(iou)}</td>"
+        f"<tr><td>{swatch(palette[i])}{html.escape(name)}</td><td>{percent(iou)}</td>"
         f"<td>{percent(result['boundary_iou_per_class'][name])}</td></tr>"
         for i, (name, iou) in enumerate(result["iou_per_class"].items())
     )
+    absent = '<p class="note">-: no label has the class.</p>'
     return (
         f"<table><tr><th>class</th><th>IoU %</th><th>boundary IoU %</th></tr>{rows}</table>"
-        '<p class="note">-: no label has the class.</p>'
+        f"{absent if None in result['iou_per_class'].values() else ''}"
     )
 
 
@@ -283,6 +281,7 @@ def _protocol(result):
         **{f"version of {name}": version for name, version in result["versions"].items()},
         "commit": result["commit"],
     }
+    facts["scales"] = ", ".join(map(str, facts["scales"]))
     rows = "".join(
         f"<tr><td>{html.escape(field)}</td><td>{html.escape(str(value))}</td></tr>"
         for field, value in facts.items()

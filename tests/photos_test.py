@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.photos import LEGEND_LINE_HEIGHT, draw_overlay, find_photos, read_photo
+from data.drawing import LINE_HEIGHT
+from data.photos import OVERLAY_UNIT, draw_overlay, find_photos, read_photo
 
 COLORS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
@@ -118,14 +119,14 @@ def test_an_overlay_leaves_the_background_and_names_the_classes_below():
     palette = np.zeros((256, 3), np.uint8)
     palette[1], palette[2] = (100, 0, 0), (0, 0, 100)
     picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"]))
-    assert picture.shape == (50 + LEGEND_LINE_HEIGHT, 60, 3)
+    assert picture.shape == (50 + LINE_HEIGHT, 60, 3)
     np.testing.assert_array_equal(picture[0, 0], [200, 200, 200])
     np.testing.assert_array_equal(picture[15, 0], [150, 100, 100])
     assert (picture[50:] == [100, 0, 0]).all(-1).any()
     assert not (picture[50:] == [0, 0, 100]).all(-1).any()
     class_ids[30:] = 2  # Now there are two lines, since one is too narrow for both.
     two = draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"])
-    assert two.height == 50 + 2 * LEGEND_LINE_HEIGHT
+    assert two.height == 50 + 2 * LINE_HEIGHT
 
 
 def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
@@ -133,5 +134,37 @@ def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
     for size, shown in (((1, 1), (1, None)), ((2, 70_000), (1, 14_000))):
         photo, class_ids = np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8)
         picture = draw_overlay(photo, class_ids, palette, names)
-        assert picture.height == shown[0] + LEGEND_LINE_HEIGHT
+        assert picture.height == shown[0] + LINE_HEIGHT
         assert picture.width == shown[1] or 40 < picture.width < 80
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_an_overlay_outlines_each_class_on_any_photo(shade):
+    """The class is as dark or as light as the photo: its tint does not show."""
+    class_ids = np.zeros((40, 60), np.uint8)
+    class_ids[10:30, 20:40] = 1
+    palette = np.full((256, 3), shade, np.uint8)
+    photo = np.full((40, 60, 3), shade, np.uint8)
+    picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat"]))[:40]
+    changed = (picture != shade).any(-1)
+    assert changed[9:11, 20:40].any(0).all() and changed[10:30, 19:21].any(1).all()
+    assert not changed[:9].any() and not changed[12:28, 22:38].any()
+
+
+def test_an_overlay_of_background_alone_says_so():
+    palette = np.full((256, 3), [200, 0, 0], np.uint8)
+    photo, class_ids = np.full((50, 150, 3), 200, np.uint8), np.zeros((50, 150), np.uint8)
+    picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat"]))
+    assert (picture[:50] == 200).all()
+    legend = picture[50:]
+    assert legend.shape[0] == LINE_HEIGHT and (legend < 100).any()
+    assert (legend == legend[..., :1]).all()  # Text and no color.
+    named = draw_overlay(photo, class_ids, palette, ["road", "cat"])
+    assert (np.asarray(named)[50:] == [200, 0, 0]).all(-1).any()
+
+
+def test_a_large_photo_has_a_large_legend():
+    class_ids = np.ones((3 * OVERLAY_UNIT, 4 * OVERLAY_UNIT), np.uint8)
+    photo = np.zeros((*class_ids.shape, 3), np.uint8)
+    picture = draw_overlay(photo, class_ids, np.zeros((256, 3), np.uint8), ["background", "cat"])
+    assert picture.height == class_ids.shape[0] + 3 * LINE_HEIGHT
