@@ -162,10 +162,10 @@ def test_a_new_classifier_leaves_the_features():
     np.testing.assert_array_equal(again(IMAGES), model(IMAGES))
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """A run's folder: trained at output_stride 16, steps 4 and 5 kept, step 4 the best."""
-    run = tmp_path / "run"
+    run = tmp_path_factory.mktemp("run")
     config = small_config()
     open_run(run, as_data(config))
     model = deeplabv3(**config.model)
@@ -177,10 +177,10 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("checkpoint, step", [("last", 5), ("best", 4), (4, 4)])
-def test_a_run_is_loaded_with_the_weights_of_any_checkpoint(run, checkpoint, step):
-    model = load_run(str(run), checkpoint)
-    np.testing.assert_array_equal(model.get_layer("logits").bias, np.full(21, step))
+def test_a_run_is_loaded_with_the_weights_of_any_checkpoint(run):
+    for checkpoint, step in (("last", 5), ("best", 4), (4, 4)):
+        model = load_run(str(run), checkpoint)
+        np.testing.assert_array_equal(model.get_layer("logits").bias, np.full(21, step))
 
 
 def test_a_run_is_loaded_at_another_stride_and_for_other_classes(run):
@@ -208,17 +208,18 @@ TF1 = random_values(tf1_shapes("tiny", num_classes=4))
 TORCHVISION = random_values(torchvision_shapes("tiny", num_classes=4))
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """A folder with small third-party files; torchvision's is read without PyTorch."""
-    write_tf1(tmp_path / "model.ckpt", TF1)
-    (tmp_path / "torchvision.pth").write_bytes(b"PK")
-    monkeypatch.setattr(torchvision_models, "_read", lambda file: TORCHVISION)
-    network = keras_network()
-    network.save_weights(tmp_path / "backbone.weights.h5")
-    monkeypatch.setattr(keras_applications, "IMAGENET", {"resnet_tiny_keras": "ResNet50"})
-    monkeypatch.setattr(keras.applications, "ResNet50", lambda **_: network)
-    return tmp_path
+    folder, network = tmp_path_factory.mktemp("files"), keras_network()
+    write_tf1(folder / "model.ckpt", TF1)
+    (folder / "torchvision.pth").write_bytes(b"PK")
+    network.save_weights(folder / "backbone.weights.h5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision_models, "_read", lambda file: TORCHVISION)
+        patch.setattr(keras_applications, "IMAGENET", {"resnet_tiny_keras": "ResNet50"})
+        patch.setattr(keras.applications, "ResNet50", lambda **_: network)
+        yield folder
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_a_whole_third_party_model_is_loaded_and_predicts(files, name, weights):
     check_same_weights(new, weights.values, but={"logits/kernel", "logits/bias"})
 
 
-def test_a_backbone_gets_a_new_head(files, monkeypatch):
+def test_a_backbone_gets_a_new_head(files):
     """From keras.applications' file, or as downloaded."""
     file = str(files / "backbone.weights.h5")
     theirs = open_weights(file, "").values
