@@ -15,6 +15,7 @@ from data.pictures import (
     embed_image,
     embed_label,
     full_palette,
+    swatch,
     write_page,
 )
 from data.pipeline import READ_CONFIG, SKIP_DECODING
@@ -69,13 +70,8 @@ def _render_classes(builder, result):
         for facts in result["splits"].values():
             share = percent(facts["pixels"][i] / max(1, sum(facts["pixels"])))
             cells.append(f"<td>{share} % <small>{facts['images_with'][i]} images</small></td>")
-        rows.append(f"<tr><th>{_swatch(palette[i])}{html.escape(name)}</th>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{swatch(palette[i])}{html.escape(name)}</th>{''.join(cells)}</tr>")
     return f"<table><tr><th>class</th>{head}</tr>{''.join(rows)}</table>"
-
-
-def _swatch(color):
-    """[3] uint8 -> a square of that color, as HTML."""
-    return f'<i style="background:#{bytes(color).hex()}"></i>'
 
 
 def _render_samples(builder, result):
@@ -94,7 +90,7 @@ def _render_samples(builder, result):
     for k, ids in enumerate(samples):
         figures = [_render_sample(name, *examples[name], k, names, palette) for name in ids]
         sections.append(
-            f"<h3>{_swatch(palette[k])}{html.escape(names[k])}</h3>"
+            f"<h3>{swatch(palette[k])}{html.escape(names[k])}</h3>"
             + (f'<div class="samples">{"".join(figures)}</div>' if ids else "<p>No image.</p>")
         )
     return "".join(sections)
@@ -108,7 +104,7 @@ def _render_sample(name, image, label, class_id, names, palette):
     ids = np.array(Image.fromarray(label).resize(thumbnail.size, Image.Resampling.NEAREST))
     pixels[ids == class_id] = pixels[ids == class_id] // 2 + palette[class_id] // 2
     present = [k for k in np.unique(label) if k < len(names)]
-    legend = "".join(f"<span>{_swatch(palette[k])}{html.escape(names[k])}</span> " for k in present)
+    legend = "".join(f"<span>{swatch(palette[k])}{html.escape(names[k])}</span> " for k in present)
     drawn = embed_image(draw_outlines(pixels, ids), f"{names[class_id]} in {name}")
     return f"<figure>{drawn}<figcaption>{legend}<br>{html.escape(name)}</figcaption></figure>"
 
