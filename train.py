@@ -4,6 +4,7 @@ r"""Trains one row of one table of the paper, and evaluates it.
     python train.py --config=experiments/table5.py:mg124_pooling   the paper's 77.21
     python train.py --config=experiments/table5.py:mg121@shapes    another row, in miniature
     python train.py --config.steps=300 --workdir=runs/short        any field of the config
+    python train.py --data=folder/pets                             your own data, once it is built
     python train.py --config=experiments/protocols.py:stage2       stage 2, from stage 1's weights
 
 It writes runs/NAME/: config.json, data.json (classes, and the hash of the data's audit), log.csv,
@@ -18,15 +19,36 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from absl import flags
 
-from experiments.command_line import define_config, define_data_dir, parse_flags, run_program
+from experiments.base import SCALES
+from experiments.command_line import (
+    config_overrides,
+    define_config,
+    define_data_dir,
+    parse_flags,
+    run_program,
+)
+from experiments.own_data import (
+    DEFAULT_SCALE,
+    describe_start,
+    has_imagenet_weights,
+    own_data_config,
+    run_name,
+)
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 CONFIG = define_config("experiments/base.py:shapes")
 flags.declare_key_flag("config")  # So that --help shows it.
+DATA = flags.DEFINE_string(
+    "data",
+    None,
+    "In place of --config: a data set, such as folder/pets, whose splits and classes are taken.",
+)
+SCALE = flags.DEFINE_enum("scale", None, SCALES, f"Size, with --data. Default: {DEFAULT_SCALE}.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run folder. Default: runs/ and the config's name, e.g. runs/shapes/base."
 )
@@ -49,7 +71,7 @@ import tensorflow_datasets as tfds
 
 from data.build import open_dataset
 from data.pipeline import batch_ids, check_split, train_batches
-from data.terminal import duration
+from data.terminal import duration, percent
 from evaluation.evaluator import Evaluator
 from evaluation.scores import report
 from experiments.base import as_data, inference_of
@@ -57,7 +79,7 @@ from model.deeplabv3 import deeplabv3
 from model.layers import freeze_batch_norm
 from model.resnet import BACKBONES
 from pretrained.initialize import initialize
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoints, read_best
 from training.checks import check_training, warn_of_small_batch
 from training.optimizer import make_optimizer
 from training.preemption import (
@@ -69,8 +91,8 @@ from training.preemption import (
     wait_for_chief,
 )
 from training.recorder import Recorder
-from training.run_folder import open_run, write_data
-from training.strategy import all_workers_have, is_chief, make_strategy
+from training.run_folder import open_run, read_finished, write_data
+from training.strategy import all_workers_have, describe_devices, is_chief, make_strategy
 from training.train_step import TrainState, TrainStep, make_state, make_train_step
 
 
@@ -133,7 +155,17 @@ def train(
                 recorder.save(state.steps_taken())
         raise
     if recorder:
-        print(report(recorder.finish(state.steps_taken())))
+        result = recorder.finish(state.steps_taken())
+        print(f"{report(result)}\n{last_and_best(workdir, result)}", flush=True)
+
+
+def last_and_best(workdir: pathlib.Path, result: Mapping[str, Any]) -> str:
+    """A finished run and the content of its eval.json -> a line on its last and best weights."""
+    best = read_best(workdir) or result
+    return (
+        f"Last: step {result['step']}, mIoU {percent(result['miou'])}. "
+        f"Best: step {best['step']}, mIoU {percent(best['miou'])} (--checkpoint=best)."
+    )
 
 
 def fit(
@@ -314,15 +346,46 @@ def save_nonfinite_step(
     )
 
 
-def main(_) -> None:
+def config_from_flags(is_chief: bool) -> ml_collections.ConfigDict:
+    """--config, or the config that --data and --scale make; the chief prints where that starts."""
     config = CONFIG.value
+    if DATA.value:
+        if flags.FLAGS["config"].present:
+            raise ValueError("--data makes a config of its own: leave --config=FILE out.")
+        builder = open_dataset(DATA.value, DATA_DIR.value)
+        splits = {split: info.num_examples for split, info in builder.info.splits.items()}
+        config = own_data_config(
+            DATA.value,
+            splits,
+            len(builder.info.metadata["class_names"]),
+            scale=SCALE.value or DEFAULT_SCALE,
+            overrides=config_overrides(),
+            use_imagenet=has_imagenet_weights(
+                pathlib.Path(WORKDIR.value or f"runs/{run_name(DATA.value)}")
+            ),
+        )
+        if is_chief:
+            print(describe_start(config, splits[config.train_data.split]), flush=True)
+    elif SCALE.value:
+        raise ValueError(f"--scale goes with --data; a row has it as --config=ROW@{SCALE.value}.")
     if config.model.atrous_rates == (None,):  # What a flag makes of None.
         config.model.atrous_rates = None
-    workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
+    return config
+
+
+def main(_) -> None:
     strategy = make_strategy(STRATEGY.value, TPU.value)
+    config = config_from_flags(is_chief(strategy))
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     signal.signal(signal.SIGTERM, preempt if is_chief(strategy) else wait_for_chief)
+    if result := read_finished(workdir, as_data(config)):
+        if is_chief(strategy):
+            print(f"{workdir} is finished. {last_and_best(workdir, result)}")
+        return
+    if is_chief(strategy):
+        print(f"{workdir}: {describe_devices(strategy)}, {config.precision}", flush=True)
     start = time.monotonic()
     try:
         train(config, workdir, DATA_DIR.value, strategy)
@@ -341,7 +404,7 @@ def main(_) -> None:
             "Lost another worker. Fix the error it reports, then restart all workers; they resume "
             "from the latest checkpoint."
         ) from error
-    print(f"{workdir}: trained and evaluated in {duration(time.monotonic() - start)}")
+    print(f"{workdir}: {duration(time.monotonic() - start)}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,35 @@
 Both decode the same JPEGs, in turn; plain decoding decodes them whole.
 """
 
+import argparse
 import os
 import statistics
 import time
 from collections.abc import Iterable, Mapping
+
+from data.terminal import errors_in_a_line, make_parser, parse_early
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("benchmark.input_pipeline", __doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--crop_size", type=int, default=513)
+    parser.add_argument(
+        "--data_dir", metavar="FOLDER", help="TFDS data directory; default: ~/tensorflow_datasets"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data.build import open_dataset
 from data.pipeline import SKIP_DECODING, check_split, train_batches
-from data.terminal import errors_in_a_line, make_parser
 
 BATCH_SIZE, ROUNDS = 16, 5
 STEPS_PER_ROUND = 63  # About 1000 images.
@@ -55,14 +73,7 @@ def measure(candidates: Mapping[str, Iterable]) -> list[float]:
 
 
 def main() -> None:
-    parser = make_parser("benchmark.input_pipeline", __doc__)
-    parser.add_argument("dataset")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--crop_size", type=int, default=513)
-    parser.add_argument(
-        "--data_dir", metavar="FOLDER", help="TFDS data directory; default: ~/tensorflow_datasets"
-    )
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     with errors_in_a_line():
         builder = open_dataset(arguments.dataset, arguments.data_dir)
         crops = train_batches(

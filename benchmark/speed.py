@@ -19,17 +19,12 @@ passes. Networks are not trained, but their batch norms have non-zero statistics
 drop biases of 0.
 """
 
-import os
-
-# Before TensorFlow is imported; train.py says why.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import argparse
 import importlib.util
 import itertools
 import json
 import multiprocessing
+import os
 import pathlib
 import platform
 import re
@@ -42,16 +37,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
-import ml_collections
-import numpy as np
-import tensorflow as tf
-
-from benchmark.baselines import (
-    make_torchvision_step,
-    torchvision_network,
-    use_stock_keras_layers,
-)
 from benchmark.cases import (
     CANDIDATES,
     CASES,
@@ -65,8 +50,42 @@ from benchmark.cases import (
     target_rows,
     to_markdown,
 )
+from data.terminal import errors_in_a_line, make_parser, parse_early, table, track
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("benchmark.speed", __doc__)
+    tasks = (*CANDIDATES, "all", "report")
+    parser.add_argument("task", nargs="?", choices=tasks, default="training")
+    parser.add_argument("--backbone", default="resnet50", help="a key of model.resnet.BACKBONES")
+    parser.add_argument("--output_stride", type=int, default=16)
+    parser.add_argument("--crop_size", type=int, default=321)
+    parser.add_argument("--batch_size", type=int, help="default: 4 in training, 1 in inference")
+    parser.add_argument("--candidates", help="separated by `;`; the first is the reference")
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="JSON file to write; default: none; of `all`, results.json and then docs/speed.md",
+    )
+    parser.add_argument("--candidate", help=argparse.SUPPRESS)  # Of start_process.
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
+
+import keras
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from benchmark.baselines import (
+    make_torchvision_step,
+    torchvision_network,
+    use_stock_keras_layers,
+)
 from data.files import between_markers, write_json, write_text
-from data.terminal import errors_in_a_line, make_parser, table, track
 from deployment.inference_graph import freeze
 from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.prediction import make_predictor as make_compiled_predictor
@@ -330,7 +349,7 @@ def measure_cases(cases: list[Case], requested: str | None, output: pathlib.Path
         print(f"\n{table(target_rows({Case(**each['case']): each['measured'] for each in done}))}")
 
 
-def write_page() -> None:
+def write_docs() -> None:
     """Writes the tables of results.json into docs/speed.md, between its markers."""
     part = to_markdown(json.loads(RESULTS.read_text()))
     write_text(PAGE, between_markers(PAGE.read_text(), part, MARKERS))
@@ -338,21 +357,7 @@ def write_page() -> None:
 
 
 def main() -> None:
-    parser = make_parser("benchmark.speed", __doc__)
-    tasks = (*CANDIDATES, "all", "report")
-    parser.add_argument("task", nargs="?", choices=tasks, default="training")
-    parser.add_argument("--backbone", default="resnet50", choices=BACKBONES)
-    parser.add_argument("--output_stride", type=int, default=16)
-    parser.add_argument("--crop_size", type=int, default=321)
-    parser.add_argument("--batch_size", type=int, help="default: 4 in training, 1 in inference")
-    parser.add_argument("--candidates", help="separated by `;`; the first is the reference")
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        help="JSON file to write; default: none; of `all`, results.json and then docs/speed.md",
-    )
-    parser.add_argument("--candidate", help=argparse.SUPPRESS)  # Of start_process.
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     sizes = [getattr(arguments, field) for field in Case._fields[:-1]]
     batch_size = arguments.batch_size or (4 if arguments.task == "training" else 1)
     case = Case(*sizes, batch_size)
@@ -360,15 +365,17 @@ def main() -> None:
         serve(arguments.candidate, case)
         return
     if arguments.task in ("all", "report") and arguments.candidates:
-        parser.error("--candidates needs a single task: training or inference.")
+        sys.exit("error: --candidates needs a single task: training or inference.")
     with errors_in_a_line():
+        if case.backbone not in BACKBONES:
+            raise ValueError(f"No backbone {case.backbone!r}; there are {', '.join(BACKBONES)}.")
         if arguments.task in CANDIDATES:
             measure_cases([case], arguments.candidates, arguments.output)
             return
         if arguments.task == "all":
             measure_cases(list(CASES), None, arguments.output or RESULTS)
         if not arguments.output:
-            write_page()
+            write_docs()
 
 
 if __name__ == "__main__":

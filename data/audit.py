@@ -3,11 +3,13 @@
     python -m data.audit voc2012
     python -m data.audit voc2012 --manual_dir=/has/VOCdevkit    also compares SBD's labels to VOC's
 
-It reads every image and label of the shards, prints a table, and writes audit.json and audit.html,
-which shows the worst cases, beside the shards. The exit code is 1 if it found a problem that
-invalidates a training run or a score. Training runs record the hash of audit.json.
+It reads every image and label of the shards, prints a table, and writes audit.json and audit.html
+beside the shards. The page shows samples of each class, where swapped names are seen, and the worst
+cases. The exit code is 1 if it found a problem that invalidates a training run or a score. Training
+runs record the hash of audit.json.
 """
 
+import argparse
 import concurrent.futures
 import io
 import itertools
@@ -15,6 +17,21 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from data.terminal import errors_in_a_line, make_parser, parse_early, percent, track
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("data.audit", __doc__)
+    parser.add_argument("dataset", help="as in `python -m data.build`")
+    parser.add_argument("--manual_dir", metavar="FOLDER", type=pathlib.Path, help="VOC's originals")
+    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
 
 import imagehash
 import numpy as np
@@ -27,11 +44,11 @@ from data.classes import IGNORE_LABEL, ids_sha256
 from data.files import write_json
 from data.pipeline import READ_CONFIG, SKIP_DECODING
 from data.sbd_agreement import MIN_AGREEMENT, compare_sbd_to_voc
-from data.terminal import errors_in_a_line, make_parser, percent, track
 
 HASH_BITS = 64
 MAX_HASH_DISTANCE = 4  # Bits; ours. Up to here, images look the same to a person.
 EXAMPLES_PER_CHUNK = 256  # In memory at a time.
+NUM_SAMPLES = 3  # Images of each class on the page.
 HASHES_PER_CHUNK = 4096  # Rows of the distance matrix in memory at a time.
 
 
@@ -103,8 +120,8 @@ def summarize_split(
       examples: the results of inspect_split.
 
     Returns:
-      The number of images, the hash of their ids, pixels and images of each class, the share of
-      ignored pixels, and the ids of faulty examples.
+      The number of images, the hash of their ids, pixels and images of each class, ids of images
+      that show each class, the share of ignored pixels, and the ids of faulty examples.
     """
     num_classes = len(builder.info.metadata["class_names"])
     num_examples = builder.info.splits[split].num_examples
@@ -117,6 +134,7 @@ def summarize_split(
         "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
         "pixels": pixels[:num_classes].tolist(),
         "images_with": images[:num_classes].tolist(),
+        "samples": [select_samples(examples, class_id) for class_id in range(num_classes)],
         "ignored": float(pixels[IGNORE_LABEL] / pixels.sum()),
         "all_ignored": [
             example["id"]
@@ -130,6 +148,16 @@ def summarize_split(
             example["id"]: example["sizes"] for example in examples if len({*example["sizes"]}) > 1
         },
     }
+
+
+def select_samples(examples: list[dict[str, Any]], class_id: int) -> list[str]:
+    """Inspected examples -> ids of NUM_SAMPLES images of a class: those that it covers most."""
+
+    def share(example):
+        return example["counts"][class_id] / example["counts"].sum()
+
+    most = sorted(examples, key=share, reverse=True)[:NUM_SAMPLES]
+    return [example["id"] for example in most if share(example)]
 
 
 def split_pairs(splits: Iterable[str]) -> list[tuple[str, str]]:
@@ -207,11 +235,7 @@ def format_summary(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = make_parser("data.audit", __doc__)
-    parser.add_argument("dataset", help="as in `python -m data.build`")
-    parser.add_argument("--manual_dir", metavar="FOLDER", type=pathlib.Path, help="VOC's originals")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="TFDS data directory")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     with errors_in_a_line():
         builder = open_dataset(arguments.dataset, arguments.data_dir)
         result = audit(builder, arguments.manual_dir)

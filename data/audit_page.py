@@ -1,4 +1,4 @@
-"""audit.html: what an audit found, with the images that it concerns."""
+"""audit.html: samples of each class, and what an audit found with the images that it concerns."""
 
 import html
 import io
@@ -9,12 +9,30 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data.pictures import embed_image, embed_label, full_palette, write_page
+from data.drawing import draw_outlines
+from data.pictures import (
+    MAX_THUMBNAIL_SIZE,
+    embed_image,
+    embed_label,
+    full_palette,
+    write_page,
+)
 from data.pipeline import READ_CONFIG, SKIP_DECODING
 from data.sbd_agreement import find_both_labels, read_both_labels
 from data.terminal import percent
 
 MAX_CASES_SHOWN = 12  # Of each kind; audit.json lists them all.
+
+STYLE = """
+<style>
+.samples { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1rem }
+@media (max-width: 40rem) { .samples { grid-template-columns: minmax(0, 1fr) } }
+.samples figure { margin: 0 }
+.samples img { width: 100%; height: auto; max-height: 20rem; object-position: left }
+.samples span { white-space: nowrap; margin-right: 1em }
+i { outline: 1px solid #888 }
+</style>
+"""
 
 Examples = dict[str, tuple[np.ndarray, np.ndarray]]  # By id: the image and its label.
 
@@ -35,8 +53,8 @@ def write_audit_page(
       summary: the table that was printed.
       manual_dir: VOC's originals, if SBD's labels were compared to VOC's.
     """
-    body = f"<pre>{html.escape(summary)}</pre>" + _render_classes(builder, result)
-    body += _render_cases(builder, result, manual_dir)
+    body = STYLE + f"<pre>{html.escape(summary)}</pre>" + _render_classes(builder, result)
+    body += _render_samples(builder, result) + _render_cases(builder, result, manual_dir)
     write_page(file, f"Audit of {builder.info.full_name}", body)
 
 
@@ -51,10 +69,48 @@ def _render_classes(builder, result):
         for facts in result["splits"].values():
             share = percent(facts["pixels"][i] / max(1, sum(facts["pixels"])))
             cells.append(f"<td>{share} % <small>{facts['images_with'][i]} images</small></td>")
-        color = "#" + bytes(palette[i]).hex()
-        swatch = f'<i style="background:{color}"></i>'
-        rows.append(f"<tr><th>{swatch}{html.escape(name)}</th>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{_swatch(palette[i])}{html.escape(name)}</th>{''.join(cells)}</tr>")
     return f"<table><tr><th>class</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _swatch(color):
+    """[3] uint8 -> a square of that color, as HTML."""
+    return f'<i style="background:#{bytes(color).hex()}"></i>'
+
+
+def _render_samples(builder, result):
+    """Content of audit.json -> HTML with images of each class, from the first split that has it."""
+    names = builder.info.metadata["class_names"]
+    palette = full_palette(builder.info.metadata["palette"])
+    samples = [
+        next(filter(None, (facts["samples"][k] for facts in result["splits"].values())), [])
+        for k in range(len(names))
+    ]
+    examples = _read_examples(builder, {name for ids in samples for name in ids})
+    sections = [
+        "<h2>Samples of each class</h2><p>The images that the class covers most. It is tinted in "
+        "its color; outlines show all classes. Below are the classes of each image.</p>"
+    ]
+    for k, ids in enumerate(samples):
+        figures = [_render_sample(name, *examples[name], k, names, palette) for name in ids]
+        sections.append(
+            f"<h3>{_swatch(palette[k])}{html.escape(names[k])}</h3>"
+            + (f'<div class="samples">{"".join(figures)}</div>' if ids else "<p>No image.</p>")
+        )
+    return "".join(sections)
+
+
+def _render_sample(name, image, label, class_id, names, palette):
+    """One image of a class -> HTML: the image with its label, and the classes in it."""
+    thumbnail = Image.fromarray(image)
+    thumbnail.thumbnail(MAX_THUMBNAIL_SIZE)
+    pixels = np.array(thumbnail)
+    ids = np.array(Image.fromarray(label).resize(thumbnail.size, Image.Resampling.NEAREST))
+    pixels[ids == class_id] = pixels[ids == class_id] // 2 + palette[class_id] // 2
+    present = [k for k in np.unique(label) if k < len(names)]
+    legend = "".join(f"<span>{_swatch(palette[k])}{html.escape(names[k])}</span> " for k in present)
+    drawn = embed_image(draw_outlines(pixels, ids), f"{names[class_id]} in {name}")
+    return f"<figure>{drawn}<figcaption>{legend}<br>{html.escape(name)}</figcaption></figure>"
 
 
 def _render_cases(builder, result, manual_dir):

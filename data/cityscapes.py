@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL
+from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL, ORIGINALS
 from data.features import make_example, read_label, segmentation_info
 from data.terminal import track
 
@@ -30,10 +30,7 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
     """Street scenes, 1024 x 2048, with 19 class ids 0..18 and 255."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "--manual_dir holds leftImg8bit/ and gtFine/ or gtCoarse/, from "
-        "https://www.cityscapes-dataset.com."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = ORIGINALS["cityscapes"]
     SPLIT_SIZES = CITYSCAPES_SPLIT_SIZES
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -6,6 +6,22 @@ from collections.abc import Iterable
 import numpy as np
 
 IGNORE_LABEL = 255  # Of pixels without a class: borders and padding.
+# What --manual_dir of `python -m data.build` holds.
+ORIGINALS = {
+    "voc2012": (
+        "Without --manual_dir, 5.3 GB are downloaded; with it, nothing. It holds a VOCdevkit, and "
+        "for trainaug SBD's benchmark_RELEASE or SegmentationClassAug."
+    ),
+    "coco_voc21": (
+        "--manual_dir holds train2017/, val2017/ and annotations/instances_train2017.json and "
+        "instances_val2017.json, from https://cocodataset.org/#download."
+    ),
+    "cityscapes": (
+        "--manual_dir holds leftImg8bit/ and gtFine/ or gtCoarse/, from "
+        "https://www.cityscapes-dataset.com."
+    ),
+    "folder": "--manual_dir holds images/ and masks/, or pairs.csv.",
+}
 
 VOC_CLASS_NAMES = (
     "background",

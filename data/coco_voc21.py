@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
-from data.classes import COCO_NAMES, IGNORE_LABEL, VOC_CLASS_NAMES, voc_palette
+from data.classes import COCO_NAMES, IGNORE_LABEL, ORIGINALS, VOC_CLASS_NAMES, voc_palette
 from data.features import make_example, segmentation_info
 from data.terminal import track
 
@@ -46,10 +46,7 @@ class CocoVoc21(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name=rule, description=f"Images are selected {rule}.")
         for rule in SELECTION_RULES
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "--manual_dir holds train2017/, val2017/ and annotations/instances_train2017.json and "
-        "instances_val2017.json, from https://cocodataset.org/#download."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = ORIGINALS["coco_voc21"]
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self, __doc__, VOC_CLASS_NAMES, voc_palette()[:21])

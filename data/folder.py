@@ -5,10 +5,11 @@ with the columns image, mask and optionally split; its paths are relative to the
 split column, train.txt and val.txt list the names of each split. Without these files, a tenth of
 the images, chosen by the hash of their names, are val, and the others train.
 
-Masks are PNGs of class ids, with a palette, or of RGB colors. The first build detects which, finds
-the values, and proposes classes in classes.json for review; the second builds the data set from
-it. A class has a name, a color to display it in, and its value in the masks; `ignored` lists
-values that are neither trained on nor scored.
+Masks are PNGs of class ids, with a palette, or of RGB colors. classes.json gives each class a name,
+a color to display it in, and its value in the masks; `ignored` lists values that are neither
+trained on nor scored. Without classes.json, the build detects what the masks hold and proposes one
+with placeholders for the names; the same command builds the data set once it is there. --accept
+builds with the placeholders.
 """
 
 import csv
@@ -20,6 +21,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data.classes import ORIGINALS
 from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
 from data.mask_classes import (
     ClassesProposed,
@@ -28,11 +30,13 @@ from data.mask_classes import (
     read_classes,
     read_mask,
 )
+from data.photos import is_leftover
 from data.terminal import track
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
 ORIENTATION_TAG = 0x0112  # Of EXIF.
+CLASS_FILE = "classes.json"
 
 Pairs = dict[str, tuple[pathlib.Path, pathlib.Path]]  # By name: the image's and the mask's file.
 
@@ -41,7 +45,7 @@ class Folder(tfds.core.GeneratorBasedBuilder):
     """Your own images and masks; the config's name is the name of your data set."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "--manual_dir holds images/ and masks/, or pairs.csv."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = ORIGINALS["folder"]
 
     def _info(self) -> tfds.core.DatasetInfo:
         return segmentation_info(self, __doc__)  # Classes are read from the shards, or set below.
@@ -49,10 +53,7 @@ class Folder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         folder = pathlib.Path(dl_manager.manual_dir)
         splits = find_splits(folder)
-        class_file = folder / "classes.json"
-        if not class_file.exists():
-            masks = [mask for pairs in splits.values() for _, mask in pairs.values()]
-            raise ClassesProposed(propose_classes(masks, class_file))
+        class_file = folder / CLASS_FILE
         classes = read_classes(class_file)
         self.info.metadata.update(
             class_metadata(
@@ -72,6 +73,27 @@ class Folder(tfds.core.GeneratorBasedBuilder):
             check_orientation(image_file)
             label = map_to_class_ids(read_mask(mask_file), classes, mask_file, class_file)
             yield name, make_example(name, image_file, label, mask_file)
+
+
+def ensure_classes(folder: pathlib.Path, *, accept: bool) -> None:
+    """Proposes classes where a folder has no classes.json.
+
+    Args:
+      folder: the images and masks.
+      accept: whether to go on with the proposal, which is printed then.
+
+    Raises:
+      ClassesProposed: classes.json was missing and is to be reviewed.
+      ValueError, FileNotFoundError: no classes can be proposed, because of bad input.
+    """
+    class_file = folder / CLASS_FILE
+    if class_file.exists():
+        return
+    masks = [mask for pairs in find_splits(folder).values() for _, mask in pairs.values()]
+    proposal = propose_classes(masks, class_file)
+    if not accept:
+        raise ClassesProposed(proposal)
+    print(proposal, flush=True)
 
 
 def find_splits(folder: pathlib.Path) -> dict[str, Pairs]:
@@ -146,7 +168,7 @@ def match_names(images: pathlib.Path, masks: pathlib.Path) -> Pairs:
             raise FileNotFoundError(f"{folder} is missing. {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         files[folder] = {}
         for file in sorted(folder.iterdir()):
-            if file.suffix.lower() not in IMAGE_SUFFIXES:
+            if file.suffix.lower() not in IMAGE_SUFFIXES or is_leftover(file):
                 continue
             if other := files[folder].get(file.stem):
                 raise ValueError(

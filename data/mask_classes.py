@@ -13,15 +13,16 @@ import numpy as np
 from data.classes import IGNORE_LABEL, voc_palette
 from data.features import open_image
 from data.files import write_json
-from data.terminal import percent, track
+from data.terminal import percent, table, track
 
 KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colors"}  # Pillow's mode.
+VALUES_TEXT = {"colors": "colors", "indices": "gray values", "palette": "values of a palette"}
 MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 
 
 class ClassesProposed(Exception):
-    """classes.json was written, and must be reviewed before the data set is built from it."""
+    """classes.json was written; only the user knows the names that belong into it."""
 
 
 class Mask(NamedTuple):
@@ -68,7 +69,7 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
       class_file: where to write the proposal.
 
     Returns:
-      Text for the user: each value, its share of the pixels, and its proposed class.
+      Text for the user: each value, its color, its share of the pixels, and its proposed name.
 
     Raises:
       ValueError: No classes can be proposed; see count_values.
@@ -125,7 +126,8 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
 def assign_classes(found: MaskValues) -> dict[str, Any]:
     """Values of masks -> the content of classes.json: ids in the order of values, 0 or black first.
 
-    VOC's border is ignored: 255, or its color.
+    That one is named background; the names of the others are for the user to give. VOC's border is
+    ignored: 255, or its color.
     """
     ignored = VOC_BORDER_COLOR if found.kind == "colors" else IGNORE_LABEL
     if found.kind != "colors" and found.pixels.keys() == {0, IGNORE_LABEL}:
@@ -138,7 +140,7 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
             color = found.palette[value]
         else:
             color = voc_palette()[len(classes)].tolist()
-        name = f"class_{len(classes)}"
+        name = f"class_{len(classes)}" if value else "background"
         classes.append({"name": name, "color": color, "value": _format_value(found.kind, value)})
     return {
         "kind": found.kind,
@@ -148,22 +150,20 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
 
 
 def _describe_proposal(classes, pixels, class_file):
-    """Content of classes.json, and pixels by value -> text for the user."""
-    meanings = {one["value"]: f"{i:3} {one['name']}" for i, one in enumerate(classes["classes"])}
-    meanings |= {value: "ignored" for value in classes["ignored"]}
-    total = sum(pixels.values())
-    lines = [
-        f"  {value:>8}  {percent(pixels[_parse_value(value)] / total):>6} %  {meaning}"
-        for value, meaning in meanings.items()
+    """Content of classes.json, and pixels by value -> text for the user, with a table."""
+    entries = [
+        (one["value"], f"#{bytes(one['color']).hex()}", one["name"]) for one in classes["classes"]
     ]
-    what = "colors" if classes["kind"] == "colors" else "values"
-    return "\n".join(
-        [
-            f"The masks have {len(pixels)} {what} ({classes['kind']}); proposed ids:",
-            *lines,
-            f"The proposal is in {class_file}. Review it (names, order, ignored values), then run "
-            "the same command again to build the data set from it.",
-        ]
+    entries += [(value, "-", "(ignored)") for value in classes["ignored"]]
+    total = sum(pixels.values())
+    rows = [
+        (str(value), color, f"{percent(pixels[_parse_value(value)] / total)} %", name)
+        for value, color, name in entries
+    ]
+    return (
+        f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
+        f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
+        f"The proposal is in {class_file}."
     )
 
 

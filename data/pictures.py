@@ -34,6 +34,13 @@ def mask_png(class_ids: np.ndarray, palette: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def image_png(image: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 image -> a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
 def embed_image(image: np.ndarray, description: str = "image") -> str:
     """[H, W, 3] uint8 image -> an HTML thumbnail with its data embedded."""
     thumbnail = Image.fromarray(image)
@@ -70,6 +77,11 @@ def embed_png(png: bytes, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}">'
 
 
+def swatch(color: Sequence[int]) -> str:
+    """A color (r, g, b) -> a small square of it, as HTML."""
+    return f'<i style="background: #{bytes(color).hex()}"></i>'
+
+
 def write_page(path: pathlib.Path, title: str, body: str) -> None:
     """Writes an HTML page atomically."""
     write_text(
@@ -83,6 +95,8 @@ pre {{ white-space: pre-wrap }}
 p {{ overflow-wrap: anywhere }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #8884 }}
+.numbers th, .numbers td {{ white-space: nowrap }}
+.numbers td:last-child {{ white-space: normal; min-width: 12rem }}
 i {{ display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.1em }}
 figure {{ display: inline-block; margin: 0 1rem 1rem 0 }}
 .row {{ display: grid; grid-template-columns: repeat(4, 1fr); gap: 4px; max-width: 64rem }}

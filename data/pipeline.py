@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data.augment import crop_image, crop_label, draw_window
+from data.augment import crop_image, crop_label, draw_crop
 from data.classes import IGNORE_LABEL
 from data.terminal import track
 
@@ -81,12 +81,10 @@ def _decode_and_augment(builder, record, seeds, crop_size, mean_pixel):
     """A record and two seeds -> an image [crop, crop, 3] and a label [crop, crop]."""
     example = builder.info.features.deserialize_example(record, decoders=SKIP_DECODING)
     label = _decode_label(builder, example)
-    window = draw_window(tf.shape(label), seeds, crop_size)
-    source = decode_part(
-        example["image"], window.source_corner, window.source_size, tf.shape(label)[1]
-    )
-    image = crop_image(source, window, crop_size, mean_pixel)
-    return image, tf.cast(crop_label(label, window, crop_size), tf.int32)
+    crop = draw_crop(tf.shape(label), seeds, crop_size)
+    source = decode_part(example["image"], crop.source_corner, crop.source_size, tf.shape(label)[1])
+    image = crop_image(source, crop, crop_size, mean_pixel)
+    return image, tf.cast(crop_label(label, crop, crop_size), tf.int32)
 
 
 def batch_ids(

@@ -23,7 +23,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from data.archives import Archive, check_archive, fetch, unpack
-from data.classes import VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
+from data.classes import ORIGINALS, VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
 from data.features import check_ids, make_example, read_ids, read_label, segmentation_info
 from data.terminal import track
 
@@ -73,10 +73,7 @@ class Voc2012(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name="voc_labels", description="VOC's label wins over SBD's."),
         tfds.core.BuilderConfig(name="sbd_labels", description="SBD's label wins over VOC's."),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Without --manual_dir, 5.3 GB are downloaded; with it, nothing. It holds a VOCdevkit, and "
-        "for trainaug SBD's benchmark_RELEASE or SegmentationClassAug."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = ORIGINALS["voc2012"]
     CAN_DOWNLOAD = True  # If --manual_dir is not given.
     SPLIT_SIZES = VOC_SPLIT_SIZES
     SPLIT_IDS_SHA256 = VOC_IDS_SHA256

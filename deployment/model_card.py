@@ -63,8 +63,9 @@ Segmentation", Chen et al., 2017, arXiv:1706.05587.
 - **Trained on**: {source}.
 - **Score**: {score}
 - **Parity check**: {parity}
-- **From**: {provenance["run"]}, checkpoint {provenance["checkpoint"]}, step {provenance["step"]}; exported by commit
-  {by["commit"]} and TensorFlow {by["tensorflow"]}. The whole config is in data.json.
+- **From**: {provenance["run"]}, checkpoint {provenance["checkpoint"]}, step {provenance["step"]};
+  exported by commit {by["commit"]} and TensorFlow {by["tensorflow"]}. The whole config is in
+  data.json.
 
 ```python
 {HOW_TO_LOAD[runtime]}

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from data.build import open_dataset
 from data.classes import IGNORE_LABEL, ids_sha256
+from data.drawing import ERROR_COLOR, class_entries, comparison_panels, join_panels
 from data.files import write_bytes, write_json
 from data.pictures import full_palette, mask_png
 from data.pipeline import check_split, eval_examples
@@ -167,22 +168,21 @@ class Evaluator:
         return {**protocol, "hash": protocol_hash(protocol)}
 
     def sample_images(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Ids -> a few of them, spread evenly, each with [H, 4 W, 3] uint8 for a person to look at.
+        """Ids -> a few of them, spread evenly, each with [H, W, 3] uint8 for a person to look at.
 
-        Image, label, prediction and errors, side by side.
+        Image, label, prediction and errors, side by side, with their titles and a legend.
         """
         some = ids[:: max(1, len(ids) // NUM_SAMPLES)][:NUM_SAMPLES]
         samples = {}
         for example, prediction in self.predictions(some):
-            image, label = example["image"], example["label"]
-            errors = (label != IGNORE_LABEL) & (label != prediction)
-            parts = (
-                image,
-                self.palette[label],
-                self.palette[prediction],
-                self.palette[errors * IGNORE_LABEL],
-            )
-            samples[example["id"].decode()] = np.concatenate(parts, axis=1)
+            label = example["label"]
+            panels = comparison_panels(example["image"], label, prediction, self.palette)
+            present = np.union1d(label[label != IGNORE_LABEL], prediction)
+            entries = class_entries(present, self.palette, self.class_names)
+            entries.append(("error", ERROR_COLOR))
+            if (label == IGNORE_LABEL).any():
+                entries.append(("not scored", self.palette[IGNORE_LABEL].tolist()))
+            samples[example["id"].decode()] = join_panels(panels, entries)
         return samples
 
     def write(

@@ -7,8 +7,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.inference import padding_multiple
-
 EVALUATOR_VERSION = 2  # Incremented where the same weights and images would score differently.
 
 
@@ -38,13 +36,13 @@ def parse_scales(texts: Sequence[str]) -> tuple[float, ...]:
         scales = tuple(sorted(map(float, texts)))
     except ValueError as error:
         raise ValueError(f"--scales={','.join(texts)}: {error}.") from error
+    from model.inference import padding_multiple  # It imports Keras; most readers need no scales.
+
     padding_multiple(1, scales)  # Raises for scales that are not possible.
     return scales
 
 
-def result_name(
-    how: Mapping[str, Any], own: Mapping[str, Any], checkpoint: str = "last"
-) -> str:
+def result_name(how: Mapping[str, Any], own: Mapping[str, Any], checkpoint: str = "last") -> str:
     """How a run is scored -> the name of the result files, without their suffix.
 
     Args:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-
 FIELDS = {  # Of every config, and their meaning. train.py --help shows them.
     "name": "The run's name: its folder below runs/.",
     "seed": "Of the initial weights, the order of images, augmentation and dropout.",

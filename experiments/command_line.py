@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from data.terminal import errors_in_a_line, prepare_tensorflow
+from data.terminal import errors_in_a_line, import_tensorflow
 from experiments.base import FIELDS, config_value
 
 flags.disclaim_key_flags()  # Flags defined below belong to the program, so that --help shows them.
@@ -38,6 +38,11 @@ def define_config(default: str) -> flags.FlagHolder:
             default,
             "FILE.py:ROW or FILE.py:ROW@SCALE. Override fields with --config.FIELD=VALUE.",
         )
+
+
+def config_overrides() -> dict[str, Any]:
+    """The fields that the command line sets with --config.FIELD, by their dotted names."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def define_run(*, required: bool = True) -> flags.FlagHolder:
@@ -110,16 +115,16 @@ def inference_from_flags(given: InferenceFlags, own: Mapping[str, Any]) -> dict[
 def parse_flags(*, takes_arguments: bool = False) -> list[str]:
     """Parses the command line -> the program's name and the arguments that are not flags.
 
-    A program calls it above its other imports: --help and errors do not wait for TensorFlow, which
-    takes seconds to import. takes_arguments: whether there may be arguments that are not flags.
+    It imports TensorFlow after that, since this takes seconds: a program calls it above its other
+    imports. takes_arguments: whether there may be arguments that are not flags.
     """
-    prepare_tensorflow()
     if not HELP_FLAGS.isdisjoint(sys.argv):
         print(_help(sys.modules["__main__"].__doc__))
         sys.exit()
     arguments = _parse(sys.argv)
     if len(arguments) > 1 and not takes_arguments:
         sys.exit(f"error: unexpected {' '.join(arguments[1:])!r}; see --help.")
+    import_tensorflow()
     return arguments
 
 
@@ -168,10 +173,10 @@ def _config_errors_in_a_line():
         yield
     except flags.Error as error:  # The text holds the traceback of a wrong row's error.
         message = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
-        if message.startswith("FileNotFoundError"):
-            message = f"There is no such --config; there are {_config_files()}"
         sys.exit(f"error: {message.removesuffix('.')}; see --help.")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if "No such file" in str(error):
+            error = f"There is no such --config; there are {_config_files()}."
         sys.exit(f"error: {_wrong_fields() or error}")
 
 

@@ -8,10 +8,9 @@ mIoU and of the classes' IoU with 95% intervals, and the images that changed mos
 different protocols, such as one run at two output strides, need --mix_protocols.
 """
 
+import argparse
 import pathlib
 from typing import Any
-
-import numpy as np
 
 from data.terminal import (
     errors_in_a_line,
@@ -21,6 +20,26 @@ from data.terminal import (
     signed_percent,
     table,
 )
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.compare", __doc__)
+    parser.add_argument("first", type=pathlib.Path, help="run folder, or a JSON from eval.py")
+    parser.add_argument(
+        "second", type=pathlib.Path, help="likewise; differences are second - first"
+    )
+    parser.add_argument(
+        "--mix_protocols", action="store_true", help="compare evaluations of different protocols"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    define_command_line().parse_args()  # Before the imports below, which take a second.
+
+import numpy as np
+
 from evaluation.counts import Counts
 from evaluation.metrics import interval, iou_per_class, mean_iou, mean_over_classes, resampled_ious
 from evaluation.results import read_evaluation
@@ -96,22 +115,16 @@ def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
 
 
 def main() -> None:
-    parser = make_parser("experiments.compare", __doc__)
-    parser.add_argument("first", type=pathlib.Path, help="run folder, or a JSON from eval.py")
-    parser.add_argument(
-        "second", type=pathlib.Path, help="likewise; differences are second - first"
-    )
-    parser.add_argument(
-        "--mix_protocols", action="store_true", help="compare evaluations of different protocols"
-    )
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     with errors_in_a_line():
         evaluations = [read_evaluation(path) for path in (arguments.first, arguments.second)]
         (ours, our_counts), (theirs, their_counts) = evaluations
         print(check_protocols(ours, theirs, mix=arguments.mix_protocols), end="")
-        for name, result in (("first ", ours), ("second", theirs)):
-            source = f"{result['config']['name']}, step {result['step']}"
-            print(f"{name}: mIoU {percent(result['miou'])}, {source}")
+        for name, path, result in (
+            ("first ", arguments.first, ours),
+            ("second", arguments.second, theirs),
+        ):
+            print(f"{name}: mIoU {percent(result['miou'])}, {path}, step {result['step']}")
         print()
         print(compare(our_counts, their_counts, list(ours["iou_per_class"])))
 

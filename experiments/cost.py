@@ -34,9 +34,24 @@ import subprocess
 import sys
 import time
 
-# Before TensorFlow is imported; train.py says why.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from data.terminal import errors_in_a_line, make_parser, parse_early, table, track
+from experiments import base, tables
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.cost", __doc__)
+    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
+    parser.add_argument("--scale", choices=base.SCALES, default="paper")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="run 20 steps of each training run"
+    )
+    parser.add_argument("--steps_here", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
 
 import keras
 import ml_collections
@@ -44,8 +59,6 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from data.terminal import errors_in_a_line, make_parser, table, track
-from experiments import base, tables
 from model.deeplabv3 import deeplabv3, without_upsampling
 from model.layers import freeze_batch_norm
 from training.optimizer import make_optimizer
@@ -232,14 +245,7 @@ def _total_memory():
 
 
 def main() -> None:
-    parser = make_parser("experiments.cost", __doc__)
-    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
-    parser.add_argument("--scale", choices=base.SCALES, default="paper")
-    parser.add_argument(
-        "--calibrate", action="store_true", help="run 20 steps of each training run"
-    )
-    parser.add_argument("--steps_here", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     if arguments.steps_here:
         print(measure_speed(tables.config_of(arguments.rows[0], arguments.scale)))
         return

@@ -9,27 +9,46 @@ of nine taps outside it is a 1x1 conv (Sec. 3.3, Fig. 4). The last column is the
 inside, over all positions of the features of a square image: of the crop, unless --image_size is
 given. A row that is evaluated at another output_stride than it is trained at has two sheets.
 
---output plots that share against the rate, for each feature size of the convs; a point is a conv.
-For the smallest size it also shows the share of positions with all nine taps inside (dashed) and
-with only the center inside (dotted): the curves of Fig. 4.
+--output plots against the rate, on the left, that share for each feature size of the convs, with a
+point for each conv; on the right, for the size with the largest rate, the share of positions with
+nine, four and one tap inside: the curves of Fig. 4. The title names the rows.
 
 The exit code is 1, and the convs are named, if a rate does not follow Sec. 3: in blocks, the taps
 are as far apart in the image as in the network with stride 2 in every block, times the unit rate;
 in ASPP, as far apart as at output_stride 16.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from data.terminal import errors_in_a_line, make_parser, parse_early, table
+from experiments import base, tables
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.dilations", __doc__)
+    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
+    parser.add_argument("--scale", choices=base.SCALES, default="paper")
+    parser.add_argument("--image_size", type=int, help="side in pixels (default: the row's crop)")
+    parser.add_argument("--output", type=pathlib.Path, help="PNG to write")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
+
 import matplotlib.figure
 import ml_collections
 
-from data.terminal import errors_in_a_line, make_parser, table
-from experiments import base, tables
 from model.aspp import rates_at
 from model.resnet import Window, windows
+
+TAPS_INSIDE = {9: "all nine taps inside", 4: "four inside", 1: "only the center inside"}
+MAX_TITLES = 4  # Above a plot.
 
 
 class Sheet(NamedTuple):
@@ -124,7 +143,7 @@ def share_inside(size: int, rate: int, stride: int = 1) -> float:
 
 
 def share_of_positions(size: int, rate: int, taps: int) -> float:
-    """A 3x3 conv on [size, size] features -> the share of positions with 9 or 1 taps inside."""
+    """A 3x3 conv on [size, size] features -> the share of positions with 9, 4 or 1 taps inside."""
     inside = taps_inside(size, rate)
     return (sum(each**2 == taps for each in inside) / size) ** 2
 
@@ -141,38 +160,51 @@ def sheet_text(sheet: Sheet) -> str:
 
 
 def plot(sheets: Sequence[Sheet]) -> matplotlib.figure.Figure:
-    """Sheets -> Fig. 4 for their feature sizes: the share of taps inside, against the rate."""
+    """Sheets -> two panels against the rate: the share of taps inside, and Fig. 4."""
     points = {
         (feature_size(conv, sheet.image_size), conv.rate)
         for sheet in sheets
         for conv in sheet.convs
     }
-    sizes = sorted({size for size, _ in points}, reverse=True)
     rates = range(1, max(rate for _, rate in points) + 2)
-    figure = matplotlib.figure.Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for size in sizes:
+    titles = [sheet.title for sheet in sheets]
+    if len(titles) > MAX_TITLES:
+        titles[MAX_TITLES - 1 :] = [f"and {len(titles) - MAX_TITLES + 1} more"]
+    figure = matplotlib.figure.Figure(figsize=(11, 4.6 + 0.2 * len(titles)), layout="constrained")
+    figure.suptitle("\n".join(["Taps of 3x3 convs inside the features", *titles]))
+    left, right = figure.subplots(1, 2, sharey=True)
+    _plot_shares(left, points, rates)
+    _, size = max((rate, size) for size, rate in points)
+    _plot_positions(right, size, rates)
+    for axes in (left, right):
+        axes.set(xlabel="rate", ylim=(0, 102))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize="small")
+    return figure
+
+
+def _plot_shares(axes, points, rates):
+    """(feature size, rate) of the convs -> the share of taps inside against the rate, by size."""
+    for size in sorted({size for size, _ in points}, reverse=True):
         label = f"{size} x {size} features"
         (line,) = axes.plot(rates, [100 * share_inside(size, rate) for rate in rates], label=label)
         own = sorted(rate for each, rate in points if each == size)
         shares = [100 * share_inside(size, rate) for rate in own]
         axes.plot(own, shares, "o", color=line.get_color())
-    for taps, style in ((9, "--"), (1, ":")):
-        shares = [100 * share_of_positions(sizes[-1], rate, taps) for rate in rates]
-        label = f"{sizes[-1]} x {sizes[-1]}: positions with {taps} inside"
-        axes.plot(rates, shares, style, color=line.get_color(), label=label)
-    axes.set(xlabel="rate", ylabel="taps of a 3x3 conv inside the features, %", ylim=(0, 102))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
-    return figure
+    axes.set(ylabel="taps inside, %", title="Share of taps; points are the row's convs")
+
+
+def _plot_positions(axes, size, rates):
+    """A feature size -> the shares of positions with 9, 4 and 1 taps inside, against the rate."""
+    for taps, style in ((9, "-"), (4, "--"), (1, ":")):
+        shares = [100 * share_of_positions(size, rate, taps) for rate in rates]
+        axes.plot(rates, shares, style, color="black", label=TAPS_INSIDE[taps])
+    title = f"Share of positions on {size} x {size} features (Fig. 4)"
+    axes.set(ylabel="positions, %", title=title)
 
 
 def main() -> None:
-    parser = make_parser("experiments.dilations", __doc__)
-    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
-    parser.add_argument("--scale", choices=base.SCALES, default="paper")
-    parser.add_argument("--image_size", type=int, help="side in pixels (default: the row's crop)")
-    parser.add_argument("--output", type=pathlib.Path, help="PNG to write")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     sheets = []
     with errors_in_a_line():
         if arguments.image_size is not None and arguments.image_size < 1:

@@ -10,9 +10,30 @@ output stride. Images are the first ones of the split with at least four classes
 background: no prediction has a say in the choice.
 """
 
+import argparse
 import io
 import json
 import pathlib
+
+from data.terminal import errors_in_a_line, make_parser, parse_early, percent
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILE = ROOT / "docs" / "output_stride.png"
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.illustrate", __doc__)
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
+    )
+    parser.add_argument("--data_dir", help="TFDS data directory")
+    parser.add_argument("--output", type=pathlib.Path, default=FILE, help="the PNG to write")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,15 +43,12 @@ from data.classes import IGNORE_LABEL
 from data.files import write_bytes
 from data.pictures import full_palette
 from data.pipeline import eval_examples
-from data.terminal import errors_in_a_line, make_parser, percent
 from evaluation.prediction import make_predictor
 from experiments import plan, tables
 from model.deeplabv3 import deeplabv3
 from training.checkpoints import load_weights
 from training.run_folder import read_config
 
-ROOT = pathlib.Path(__file__).parent.parent
-FILE = ROOT / "docs" / "output_stride.png"
 ROWS = ("os8", "os16", "os32")  # Of Table 1.
 NUM_IMAGES, MIN_CLASSES = 3, 4
 SIDE, GAP, TITLE_HEIGHT = 180, 6, 24  # Pixels of an image, between images, and of the titles.
@@ -109,13 +127,7 @@ def illustrate(runs: pathlib.Path, data_dir: str | None) -> bytes:
 
 
 def main() -> None:
-    parser = make_parser("experiments.illustrate", __doc__)
-    parser.add_argument(
-        "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
-    )
-    parser.add_argument("--data_dir", help="TFDS data directory")
-    parser.add_argument("--output", type=pathlib.Path, default=FILE, help="the PNG to write")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     with errors_in_a_line():
         write_bytes(arguments.output, illustrate(arguments.runs, arguments.data_dir))
         print(f"-> {arguments.output}")

@@ -1,5 +1,6 @@
-"""Plots of the tables: the paper's numbers and ours side by side, each on its own axis."""
+"""Plots of the tables: the paper's numbers, and ours beside them, on axes with the same limits."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,39 +9,59 @@ import numpy as np
 
 from data.pictures import figure_png
 
+WIDTH = 4.6  # Inches of one plot: two fit side by side on a page, and one on a phone.
 
-def plot(result: Mapping[str, Any]) -> bytes:
-    """The contents of a table's JSON -> a PNG: Table 1 as a curve, others as bars."""
-    rows = result["rows"]
-    is_curve = result["table"] == "table1"
-    figure = matplotlib.figure.Figure(
-        figsize=(9, 3.6 if is_curve else 1.2 + 0.28 * len(rows)), layout="constrained"
-    )
-    papers, ours = figure.subplots(1, 2, sharey=not is_curve)
-    draw = _curve if is_curve else _bars
-    draw(papers, list(rows), [row["paper"] for row in rows.values()], None, "grey")
-    mious = np.array([100 * row.get("miou", np.nan) for row in rows.values()])
-    missing = [np.nan, np.nan]
-    bounds = 100 * np.array([row.get("image_interval", missing) for row in rows.values()])
+
+def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
+    """The contents of a table's JSON -> its two plots by title, PNG: Table 1 as curves.
+
+    Rows without a number of ours are left out of both. Empty if fewer than two rows have one.
+    """
+    rows = {name: row for name, row in result["rows"].items() if "miou" in row}
+    if len(rows) < 2:
+        return {}
+    papers = np.array([math.nan if row["paper"] is None else row["paper"] for row in rows.values()])
+    mious = np.array([100 * row["miou"] for row in rows.values()])
+    bounds = 100 * np.array([row["image_interval"] for row in rows.values()])
     errors = np.stack([mious - bounds[:, 0], bounds[:, 1] - mious])
-    draw(ours, list(rows), mious, errors, "tab:blue")
-    papers.set_title("the paper")
-    ours.set_title(f"ours, scale {result['scale']} (95% CI over images)")
-    return figure_png(figure)
+    limits = common_limits([*papers, *bounds.flat])
+    draw = _curve if result["table"] == "table1" else _dots
+    ours = f"ours, scale {result['scale']}"
+    return {
+        "the paper": draw("the paper", rows, papers, None, limits, "dimgrey"),
+        ours: draw(ours, rows, mious, errors, limits, "tab:blue"),
+    }
 
 
-def _curve(axes, names, values, errors, color):
-    strides = [int(name.removeprefix("os")) for name in names]
+def common_limits(values: list[float]) -> tuple[float, float]:
+    """Percentages, which may be NaN -> limits of both axes: multiples of 5 around all of them."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    return max(0, 5 * math.floor((low - 1) / 5)), min(100, 5 * math.ceil((high + 1) / 5))
+
+
+def _curve(title, rows, values, errors, limits, color):
+    """mIoU of each row against its output stride -> a PNG."""
+    figure = matplotlib.figure.Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    strides = [int(name.removeprefix("os")) for name in rows]
     axes.errorbar(strides, values, errors, color=color, marker="o", capsize=3)
     axes.set_xscale("log", base=2)
     axes.set_xticks(strides, strides)
-    axes.set(xlabel="output stride", ylabel="mIoU, %")
+    axes.set(xlabel="output stride", ylabel="mIoU, %", ylim=limits, title=title)
+    axes.grid(alpha=0.3)
+    return figure_png(figure)
 
 
-def _bars(axes, names, values, errors, color):
-    axes.barh(names, values, xerr=errors, color=color, capsize=3)
-    # A narrow range, so that differences are visible.
-    axes.set_xlim(max(0, np.nanmin(values) - 5), min(100, np.nanmax(values) + 5))
-    if not axes.yaxis_inverted():  # The two axes share it.
-        axes.invert_yaxis()
-    axes.set(xlabel="mIoU, %")
+def _dots(title, rows, values, errors, limits, color):
+    """mIoU of each row as a dot, with its number -> a PNG."""
+    figure = matplotlib.figure.Figure(figsize=(WIDTH, 1.1 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.errorbar(values, range(len(rows)), xerr=errors, color=color, fmt="o", capsize=3)
+    for position, value in enumerate(values):
+        if not math.isnan(value):
+            place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"{value:.2f}", (value, position), **place, fontsize=8)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlabel="mIoU, %", xlim=limits, ylim=(len(rows) - 0.5, -0.7), title=title)
+    axes.grid(axis="x", alpha=0.3)
+    return figure_png(figure)

@@ -15,6 +15,7 @@ if it leaves it unfinished, another runner resumes it.
 The exit code is 1 if a row failed, and 130 or 143 after an interrupt.
 """
 
+import argparse
 import collections
 import contextlib
 import fcntl
@@ -27,11 +28,34 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from data.terminal import duration, errors_in_a_line, make_parser, parse_early
+from experiments import base, tables
+
+
+def define_command_line() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = make_parser("experiments.run", __doc__)
+    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
+    parser.add_argument("--scale", choices=base.SCALES, default="paper")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="training runs per row: seeds 0, 1, ... (default: 1)"
+    )
+    parser.add_argument("--shard", default="1/1", help="K/N: 2/8 is the second of eight jobs")
+    parser.add_argument("--dry_run", action="store_true", help="only print commands and cost")
+    parser.add_argument("--calibrate", action="store_true", help="with --dry_run: also hours, here")
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
+    )
+    parser.add_argument("--data_dir", help="TFDS data directory (default: ~/tensorflow_datasets)")
+    return parser
+
+
+if __name__ == "__main__":
+    parse_early(define_command_line())  # Before TensorFlow is imported.
+
 import tensorflow as tf
 
 from data.files import write_json
-from data.terminal import duration, errors_in_a_line, make_parser
-from experiments import base, tables
 from experiments.cost import training_runs_table
 from experiments.plan import Work, plan, remaining
 
@@ -221,20 +245,7 @@ def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
 
 
 def main() -> None:
-    parser = make_parser("experiments.run", __doc__)
-    parser.add_argument("rows", nargs="+", help="table3, or table3:mg121_block7")
-    parser.add_argument("--scale", choices=base.SCALES, default="paper")
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="training runs per row: seeds 0, 1, ... (default: 1)"
-    )
-    parser.add_argument("--shard", default="1/1", help="K/N: 2/8 is the second of eight jobs")
-    parser.add_argument("--dry_run", action="store_true", help="only print commands and cost")
-    parser.add_argument("--calibrate", action="store_true", help="with --dry_run: also hours, here")
-    parser.add_argument(
-        "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
-    )
-    parser.add_argument("--data_dir", help="TFDS data directory (default: ~/tensorflow_datasets)")
-    arguments = parser.parse_args()
+    arguments = define_command_line().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with errors_in_a_line():
         if arguments.seeds < 1:

@@ -69,3 +69,22 @@ def test_the_best_weights_are_kept_apart(tmp_path):
     }
     np.testing.assert_array_equal(read_weights(tmp_path / "best")["logits/bias"], np.full(21, 2))
     assert not checkpoints.exist()
+
+
+def test_the_last_the_best_and_any_kept_step_are_loaded_by_name(tmp_path):
+    model = deeplabv3("resnet_tiny")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        load_weights(model, tmp_path)
+    checkpoints = Checkpoints(tmp_path, model)
+    for step, miou in ((800, 0.3), (900, 0.5), (1000, 0.4), (1100, 0.4), (1200, 0.4)):
+        model.get_layer("logits").bias.assign(np.full(21, step))
+        checkpoints.save(step)
+        checkpoints.save_best(step, miou, "shapes, val")
+    steps = {"last": 1200, "best": 900, "900": 900, "1000": 1000, 1100: 1100, "1200": 1200}
+    for name, step in steps.items():
+        assert load_weights(model, tmp_path, name) == step
+        np.testing.assert_array_equal(model.get_layer("logits").bias.numpy(), np.full(21, step))
+    there = r"there are last \(step 1200\), best \(step 900\), 900, 1000, 1100, 1200\."
+    for name in ("17", 800, "newest"):
+        with pytest.raises(ValueError, match=f"does not keep the checkpoint {name}; {there}"):
+            load_weights(model, tmp_path, name)

@@ -6,13 +6,21 @@ import sys
 import pytest
 from absl import flags
 
-from experiments.command_line import InferenceFlags, inference_from_flags
+from experiments.base import FIELDS, get_config
+from experiments.command_line import InferenceFlags, inference_from_flags, nearest_fields
 from tests.conftest import ROOT
+from training.run_folder import flat
 
 OWN = {"split": "val", "output_stride": 16, "scales": (1.0,), "flip": True}
-PROGRAM = """
+PROGRAM = """'A program.'
+
 from experiments.command_line import (
-    define_data_dir, define_inference_flags, define_run, inference_from_flags, run_program
+    define_data_dir,
+    define_inference_flags,
+    define_run,
+    inference_from_flags,
+    parse_flags,
+    run_program,
 )
 
 RUN, INFERENCE, DATA_DIR = define_run(), define_inference_flags(), define_data_dir()
@@ -23,7 +31,7 @@ def main(_):
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, parse_flags())
 """
 
 
@@ -68,7 +76,8 @@ def test_a_program_with_the_shared_flags_lists_them_in_its_help(tmp_path):
         )
         return result.returncode, result.stdout + result.stderr
 
-    _, text = run("--help")
+    code, text = run("--help")
+    assert code == 0
     for flag in ("--run:", "--output_stride:", "--scales:", "--[no]flip:", "--data_dir:"):
         assert text.count(flag) == 1, text
     code, text = run("--run=x", "--scales=0.5,1", "--flip", "--data_dir=y")
@@ -76,3 +85,56 @@ def test_a_program_with_the_shared_flags_lists_them_in_its_help(tmp_path):
     assert "x y {'split': 'val', 'scales': (0.5, 1.0), 'flip': True}" in text
     code, text = run()
     assert code == 1 and "--run" in text and "Traceback" not in text
+
+
+PROGRAMS = ["train.py", "eval.py", "export.py", "predict.py"]
+COMMANDS = sorted(
+    f"{path.parent.name}.{path.stem}"
+    for path in ROOT.glob("*/*.py")
+    if path.parent.name != "tests" and "make_parser(" in path.read_text()
+    if path.stem != "terminal"
+)
+HELP = """
+import runpy, sys
+name, run = sys.argv[1], runpy.run_path if sys.argv[1].endswith(".py") else runpy.run_module
+sys.argv = [name, "--help"]
+try:
+    run(name, run_name="__main__")
+finally:
+    print("tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, *COMMANDS])
+def test_help_is_given_at_once(name):
+    """TensorFlow, which takes seconds to import, is not."""
+    result = subprocess.run(
+        [sys.executable, "-c", HELP, name], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    *text, imported = result.stdout.splitlines()
+    assert imported == "False" and not result.stderr
+    assert f"python {'' if name in PROGRAMS else '-m '}{name}" in "\n".join(text)
+
+
+def test_help_is_given_by_every_command():
+    assert len(COMMANDS) >= 9
+
+
+def test_every_field_of_a_config_has_a_meaning():
+    assert set(FIELDS) == set(flat(get_config().to_dict()))
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        ("lr", ["learning_rate"]),
+        ("learning_rat", ["learning_rate"]),
+        ("model.outputstride", ["model.output_stride", "eval.output_stride"]),
+        ("batch_size", ["train_data.batch_size"]),
+        ("model.crop_size", ["train_data.crop_size"]),
+        ("zzz", []),
+    ],
+)
+def test_a_misspelled_field_suggests_the_nearest(name, meant):
+    assert nearest_fields(name)[: len(meant) or None] == meant

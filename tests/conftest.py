@@ -2,7 +2,7 @@
 
 import os
 
-# Before TensorFlow is imported; train.py says why.
+# Before TensorFlow is imported; data/terminal.py says why.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -132,6 +132,21 @@ def test_the_program_prints_a_sheet_and_draws_it(monkeypatch, capsys, tmp_path):
         assert picture.width > 500
 
 
+def test_the_plot_names_its_rows_and_has_two_panels():
+    figure = dilations.plot(list(sheets("table5/mg124_pooling")))
+    assert "table5/mg124_pooling, resnet101" in figure.get_suptitle()
+    shares, positions = figure.axes
+    (points,) = [
+        line for line in shares.lines if line.get_marker() == "o" and 18 in line.get_xdata()
+    ]
+    assert {6, 12, 18} <= set(points.get_xdata())
+    assert "33 x 33" in positions.get_title() and len(positions.lines) == 3
+    nine, four, one = (line.get_ydata() for line in positions.lines)
+    assert all(np.diff(nine) <= 0) and all(np.diff(one) >= 0) and four.max() > four[0]
+    many = dilations.plot(list(sheets("table1"))).get_suptitle()
+    assert many.count("table1/") == 3 and many.endswith("and 3 more")
+
+
 def test_the_evaluation_has_a_sheet_of_its_own(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys, "table6:os8", "--image_size=769")
     assert code == 0

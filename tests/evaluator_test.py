@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from data.classes import VOC_CLASS_NAMES
+from data.drawing import ERROR_COLOR
 from data.pipeline import eval_examples
-from evaluation.evaluator import Evaluator
+from evaluation.evaluator import NUM_SAMPLES, Evaluator
 from evaluation.scores import image_count_text, report
 from experiments import base
 from model.deeplabv3 import deeplabv3
@@ -100,6 +101,30 @@ def test_some_ids_are_predicted_alone(shapes_dir):
     assert sorted(some) == ids
     for name in ids:
         np.testing.assert_array_equal(some[name], every[name])
+
+
+def test_samples_show_the_errors_of_a_few_images(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    pairs = list(evaluation.predictions())
+    asked = []
+
+    def answer(predict):
+        def predictions(ids):
+            asked.append(list(ids))
+            return [(example, predict(example["label"])) for example, _ in pairs]
+
+        evaluation.predictions = predictions
+        images = evaluation.sample_images([example["id"].decode() for example, _ in pairs])
+        assert len(images) == 5
+        return [(image == ERROR_COLOR).all(-1).sum() for image in images.values()]
+
+    perfect = answer(lambda label: np.where(label == 255, 0, label))
+    wrong = answer(lambda label: np.full_like(label, 20))
+    assert len(asked[0]) == 5
+    assert 0 < max(perfect) < 300 < min(wrong)  # A square in the legend is always red.
+    evaluation.predictions = lambda ids: asked.append(list(ids)) or []
+    evaluation.sample_images([f"image{i}" for i in range(100)])
+    assert len(asked[-1]) == NUM_SAMPLES and asked[-1][0] == "image0"
 
 
 def test_a_run_of_other_classes_is_not_scored(shapes_dir):

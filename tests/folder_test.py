@@ -1,6 +1,10 @@
 """Your own images and masks: pairs and splits are found, and errors named."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from data.build import build, open_dataset
 from data.folder import find_splits
 from data.mask_classes import ClassesProposed
 from data.pipeline import eval_examples
+from tests.conftest import ROOT
 
 COLORS = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255), (224, 224, 192)], np.uint8)
 
@@ -66,6 +71,61 @@ def test_what_was_built_opens_without_its_originals(pets):
     builder = open_dataset("folder/pets", str(pets.parent / "shards"))
     assert builder.info.metadata["palette"] == [[0, 0, 0], [0, 0, 255], [255, 0, 0]]
     assert builder.info.full_name == "folder/pets/1.0.0"
+
+
+def test_a_proposal_that_is_accepted_is_built_at_once(pets):
+    make_pets(pets, save_colors)
+    builder = build("folder/pets", str(pets.parent / "shards"), str(pets), accept=True)
+    assert builder.info.metadata["class_names"] == ["background", "class_1", "class_2"]
+    assert (pets / "classes.json").exists()
+
+
+def test_a_data_set_is_replaced_only_by_one_that_is_complete(pets):
+    make_pets(pets, save_colors)
+    shards = str(pets.parent / "shards")
+    build("folder/pets", shards, str(pets), accept=True)
+    before = labels_of(open_dataset("folder/pets", shards))
+    with pytest.raises(FileExistsError, match="--overwrite builds it again"):
+        build("folder/pets", shards, str(pets))
+    photo = (pets / "images" / "pet03.jpg").read_bytes()
+    cut(pets)
+    with pytest.raises(ValueError, match="pet03.jpg cannot be read"):
+        build("folder/pets", shards, str(pets), overwrite=True)
+    assert labels_of(open_dataset("folder/pets", shards)).keys() == before.keys()
+    (pets / "images" / "pet03.jpg").write_bytes(photo)
+    save_colors(pets / "masks" / "pet03.png", np.ones((15, 20), np.uint8))
+    builder = build("folder/pets", shards, str(pets), overwrite=True)
+    after = labels_of(open_dataset("folder/pets", shards))
+    assert builder.data_path == open_dataset("folder/pets", shards).data_path
+    assert (after["pet03"] == 2).all() and not (before["pet03"] == 2).all()
+    assert not [*pathlib.Path(shards).glob(".*")]
+
+
+def run_build(pets, *flags):
+    return subprocess.run(
+        [sys.executable, "-m", "data.build", "folder/pets", f"--manual_dir={pets}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TFDS_DATA_DIR": str(pets.parent / "shards")},
+    )
+
+
+def test_the_command_asks_for_names_and_ends_with_the_next_command(pets):
+    make_pets(pets, save_colors)
+    asked = run_build(pets)
+    assert asked.returncode == 0, asked.stderr
+    assert "#ff0000" in asked.stdout and "Nothing is built yet" in asked.stdout
+    built = run_build(pets)  # From classes.json as it was proposed.
+    assert built.stdout.splitlines()[-1] == "Next: python train.py --data=folder/pets"
+
+
+def test_leftovers_of_macos_are_not_pairs(pets):
+    make_pets(pets, save_gray)
+    for name in ("images/._pet00.jpg", "masks/._pet00.png", "images/._pet99.jpg"):
+        (pets / name).write_bytes(b"\0\5\x16\7")
+    (pets / "images" / "Thumbs.db").touch()
+    assert sum(len(pairs) for pairs in find_splits(pets).values()) == 12
 
 
 def test_splits_by_lists_by_a_csv_or_by_the_names_hash(pets):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.photos import LEGEND_LINE_HEIGHT, draw_overlay, find_photos, read_photo
+from data.drawing import LINE_HEIGHT
+from data.photos import OVERLAY_UNIT, draw_overlay, find_photos, read_photo
 
 COLORS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
@@ -87,8 +88,28 @@ def test_files_folders_and_globs_name_each_photo_once(tmp_path):
     found = find_photos([str(tmp_path / "**")])
     assert [path.name for path in found] == ["a.png", "b.JPG", "d.png", "c.webp", "link.jpg"]
     assert [path.name for path in find_photos([str(tmp_path / "below")])] == ["d.png"]
-    with pytest.raises(FileNotFoundError, match="nowhere matches no photo"):
-        find_photos([str(tmp_path / "nowhere")])
+
+
+def test_what_matches_nothing_is_passed_over_unless_nothing_is_left(tmp_path, capsys):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "empty").mkdir()
+    patterns = [str(tmp_path / name) for name in ("*.webp", "a.png", "empty", "nowhere.jpg")]
+    assert [path.name for path in find_photos(patterns)] == ["a.png"]
+    warned = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in warned] == [patterns[i] for i in (0, 2, 3)]
+    with pytest.raises(FileNotFoundError, match="webp matches no photo; .*empty matches no.*Name"):
+        find_photos([patterns[0], patterns[2]])
+    assert find_photos([]) == []
+
+
+def test_leftovers_of_macos_and_windows_are_passed_over(tmp_path, capsys):
+    for name in ("a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "__MACOSX/b.jpg", "c/._d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for pattern in ("", "**", "._a.jpg", "Thumbs.db", "__MACOSX"):  # Bash's * names each of them.
+        found = find_photos([str(tmp_path / "a.jpg"), str(tmp_path / pattern)])
+        assert [path.name for path in found] == ["a.jpg"]
+    assert capsys.readouterr().err.count("passed over") == 3
 
 
 def test_an_overlay_leaves_the_background_and_names_the_classes_below():
@@ -98,14 +119,14 @@ def test_an_overlay_leaves_the_background_and_names_the_classes_below():
     palette = np.zeros((256, 3), np.uint8)
     palette[1], palette[2] = (100, 0, 0), (0, 0, 100)
     picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"]))
-    assert picture.shape == (50 + LEGEND_LINE_HEIGHT, 60, 3)
+    assert picture.shape == (50 + LINE_HEIGHT, 60, 3)
     np.testing.assert_array_equal(picture[0, 0], [200, 200, 200])
     np.testing.assert_array_equal(picture[15, 0], [150, 100, 100])
     assert (picture[50:] == [100, 0, 0]).all(-1).any()
     assert not (picture[50:] == [0, 0, 100]).all(-1).any()
     class_ids[30:] = 2  # Now there are two lines, since one is too narrow for both.
     two = draw_overlay(photo, class_ids, palette, ["background", "cat", "dog"])
-    assert two.height == 50 + 2 * LEGEND_LINE_HEIGHT
+    assert two.height == 50 + 2 * LINE_HEIGHT
 
 
 def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
@@ -113,5 +134,37 @@ def test_an_overlay_has_room_for_a_legend_and_fits_into_a_jpeg():
     for size, shown in (((1, 1), (1, None)), ((2, 70_000), (1, 14_000))):
         photo, class_ids = np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8)
         picture = draw_overlay(photo, class_ids, palette, names)
-        assert picture.height == shown[0] + LEGEND_LINE_HEIGHT
+        assert picture.height == shown[0] + LINE_HEIGHT
         assert picture.width == shown[1] or 40 < picture.width < 80
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_an_overlay_outlines_each_class_on_any_photo(shade):
+    """The class is as dark or as light as the photo: its tint does not show."""
+    class_ids = np.zeros((40, 60), np.uint8)
+    class_ids[10:30, 20:40] = 1
+    palette = np.full((256, 3), shade, np.uint8)
+    photo = np.full((40, 60, 3), shade, np.uint8)
+    picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat"]))[:40]
+    changed = (picture != shade).any(-1)
+    assert changed[9:11, 20:40].any(0).all() and changed[10:30, 19:21].any(1).all()
+    assert not changed[:9].any() and not changed[12:28, 22:38].any()
+
+
+def test_an_overlay_of_background_alone_says_so():
+    palette = np.full((256, 3), [200, 0, 0], np.uint8)
+    photo, class_ids = np.full((50, 150, 3), 200, np.uint8), np.zeros((50, 150), np.uint8)
+    picture = np.asarray(draw_overlay(photo, class_ids, palette, ["background", "cat"]))
+    assert (picture[:50] == 200).all()
+    legend = picture[50:]
+    assert legend.shape[0] == LINE_HEIGHT and (legend < 100).any()
+    assert (legend == legend[..., :1]).all()  # Text and no color.
+    named = draw_overlay(photo, class_ids, palette, ["road", "cat"])
+    assert (np.asarray(named)[50:] == [200, 0, 0]).all(-1).any()
+
+
+def test_a_large_photo_has_a_large_legend():
+    class_ids = np.ones((3 * OVERLAY_UNIT, 4 * OVERLAY_UNIT), np.uint8)
+    photo = np.zeros((*class_ids.shape, 3), np.uint8)
+    picture = draw_overlay(photo, class_ids, np.zeros((256, 3), np.uint8), ["background", "cat"])
+    assert picture.height == class_ids.shape[0] + 3 * LINE_HEIGHT

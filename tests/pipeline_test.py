@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data import shapes
-from data.augment import draw_window
+from data.augment import draw_crop
 from data.features import segmentation_info
 from data.pipeline import batch_ids, decode_part, eval_examples, train_batches
 from data.shapes import CLASS_NAMES
@@ -58,9 +58,9 @@ def test_what_a_later_start_skips_is_not_decoded(shapes_builder, monkeypatch):
 
     def noted(size, seed, crop_size):
         with tf.control_dependencies([tf.py_function(positions.append, [seed[1]], [])]):
-            return draw_window(size, tf.identity(seed), crop_size)
+            return draw_crop(size, tf.identity(seed), crop_size)
 
-    monkeypatch.setattr("data.pipeline.draw_window", noted)
+    monkeypatch.setattr("data.pipeline.draw_crop", noted)
     take(shapes_builder, 2, first_step=7)
     assert min(map(int, positions)) == 7 * TRAIN["batch_size"]
     assert len(positions) >= 2 * TRAIN["batch_size"]
@@ -70,7 +70,7 @@ def test_every_epoch_holds_every_image_once_in_another_order(shapes_builder, mon
     """With a "crop" of a few bytes of the original, to know it again."""
     monkeypatch.setattr("data.pipeline.crop_label", lambda label, *_: tf.shape(label))
     monkeypatch.setattr(
-        "data.pipeline.draw_window", lambda size, *_: draw_window(size, tf.zeros(2, tf.int64), 33)
+        "data.pipeline.draw_crop", lambda size, *_: draw_crop(size, tf.zeros(2, tf.int64), 33)
     )
     batches = train_batches(shapes_builder, "train", **{**TRAIN, "batch_size": 24})
     epochs = [[image.tobytes() for image in images.numpy()] for images, _ in batches.take(3)]
@@ -96,7 +96,7 @@ def test_many_files_are_read_in_turn_whatever_the_number_of_cores(tmp_path, monk
     monkeypatch.setattr(tf.data.Dataset, "interleave", noted)
     monkeypatch.setattr("data.pipeline.crop_label", lambda label, *_: tf.shape(label))
     monkeypatch.setattr(
-        "data.pipeline.draw_window", lambda size, *_: draw_window(size, tf.zeros(2, tf.int64), 33)
+        "data.pipeline.draw_crop", lambda size, *_: draw_crop(size, tf.zeros(2, tf.int64), 33)
     )
     batches = train_batches(builder, "train", **{**TRAIN, "batch_size": 24})
     epochs = [{image.tobytes() for image in images.numpy()} for images, _ in batches.take(2)]
@@ -140,7 +140,7 @@ def test_a_cut_shard_is_no_shorter_data_set(shapes_dir, tmp_path):
 
 @pytest.mark.parametrize("mode, encoding", [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG")])
 def test_a_part_is_decoded_as_in_the_whole(mode, encoding):
-    """Which is what makes it right to decode the window alone; gray ones become three channels."""
+    """Which is what makes it right to decode the crop alone; gray ones become three channels."""
     rng = np.random.default_rng(0)
     colors = Image.fromarray(rng.integers(0, 256, (9, 11, 3)).astype(np.uint8))
     file = io.BytesIO()  # By default JPEGs have color at half the resolution, as most photos do.

@@ -126,7 +126,7 @@ def stop_before_main() -> None:
     from experiments import command_line
 
     run_program = command_line.run_program
-    command_line.run_program = lambda main, **options: run_program(lambda _: None, **options)
+    command_line.run_program = lambda main, arguments: run_program(lambda _: None, arguments)
 
 
 def parse_pytest(arguments: list[str]) -> None:
@@ -145,9 +145,9 @@ def parse_pytest(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # As the programs set it; see train.py.
+    # As the programs have it; see data/terminal.py.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import ml_collections.config_flags  # noqa: F401

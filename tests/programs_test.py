@@ -51,8 +51,9 @@ def run(shapes_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     code, out = program("train.py", *SMALL, f"--workdir={folder}", f"--data_dir={shapes_dir}")
     assert code == 0, out
-    for said in ("step 3/3", "learning rate", "images/s", "evaluating val 5/5", "mIoU"):
+    for said in ("step 3/3", "learning rate", "images/s", "evaluating val 5/5", "mIoU", "Best: "):
         assert said in out
+    assert out.startswith(f"{folder}: 1 CPU (1 replica), float32\n")
     return folder
 
 
@@ -66,7 +67,7 @@ def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
     assert result["miou"] == pytest.approx(np.mean(seen))
     assert result["config"] == as_data(read_config(run))
     page = (run / "eval.html").read_text()
-    assert page.count("<figure ") == 15 and "plain_disc" in page  # Five images, thrice.
+    assert page.count("<figure ") == 5 and "plain_disc" in page
     assert len(read_counts(run / "eval.npz").ids) == 5
     events = list(run.glob("events.out.tfevents.*"))
     tags = {
@@ -138,6 +139,28 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
     for image, exported in zip(images, ids.values(), strict=True):
         assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]
         assert (exported != predict(image[None])[0].numpy()).mean() <= 1e-4
+
+
+def test_the_best_weights_are_scored_into_files_of_their_own(run, shapes_dir):
+    own = (run / "eval.json").read_bytes()
+    code, out = program("eval.py", f"--run={run}", "--checkpoint=best", f"--data_dir={shapes_dir}")
+    assert code == 0 and out.startswith(f"{run}: checkpoint best, step 3\n"), out
+    assert json.loads((run / "eval_best.json").read_text())["checkpoint"] == "best"
+    assert (run / "eval.json").read_bytes() == own and json.loads(own)["checkpoint"] == "last"
+    code, out = program("predict.py", f"--run={run}", "--checkpoint=17", "docs/output_stride.png")
+    assert code == 1 and "there are last (step 3), best (step 3), 3." in out
+    code, out = program("export.py", f"--run={run / 'best'}")
+    assert code == 1 and f"use --run={run} --checkpoint=best" in out
+
+
+def test_a_finished_run_says_so_and_is_left_as_it_is(run, shapes_dir):
+    before = {path: path.stat().st_mtime for path in run.rglob("*")}
+    again = [*SMALL, f"--workdir={run}", f"--data_dir={shapes_dir}"]
+    code, out = program("train.py", *again)
+    assert code == 0 and out.startswith(f"{run} is finished. Last: step 3, mIoU "), out
+    assert {path: path.stat().st_mtime for path in run.rglob("*")} == before
+    code, out = program("train.py", *again, "--config.steps=6")
+    assert code == 1 and f"--config.init_from.path={run} --config.init_from.part=whole" in out
 
 
 def test_several_scales_and_flip_are_scored_into_files_of_their_own(run, shapes_dir):
@@ -283,7 +306,9 @@ MISTAKES = {
         ["--config=experiments/table5.py:mg999"],
         "No row 'mg999' in table5; there are mg111, mg121, mg124, mg124_rate24, mg124_pooling",
     ),
-    "a misspelt field": (["--config.model.output_strid=8"], "output_strid"),
+    "a misspelt field": (["--config.lr=8"], "Did you mean --config.learning_rate?"),
+    "a missing config": (["--config=nowhere.py"], "there are experiments/base.py[:SCALE], "),
+    "an unknown strategy": (["--strategy=two"], "<auto|one_device|mirrored|multi_worker|tpu>"),
     "a missing data set": (
         ["--config=experiments/base.py:voc_small"],
         "python -m data.build voc2012 --manual_dir=",
@@ -312,9 +337,3 @@ def test_a_folder_that_is_no_run_says_so(name, tmp_path):
     code, out = program(name, f"--run={tmp_path}")
     assert code == 1
     assert "is not a run folder" in out and "Traceback" not in out
-
-
-@pytest.mark.parametrize("name", ["train.py", "eval.py", "export.py", "predict.py"])
-def test_help_shows_how_to_run_it(name):
-    _, out = program(name, "--help")
-    assert f"python {name} --" in out

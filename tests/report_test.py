@@ -1,8 +1,9 @@
 """The report: runs and missing runs are shown as they are, and claims are decided."""
 
 import json
-import pathlib
 import re
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -14,19 +15,15 @@ from evaluation.metrics import confusion_matrix
 from evaluation.protocol import protocol_hash
 from evaluation.results import write_counts
 from evaluation.scores import compute_scores
-from experiments import report, tables
+from experiments import plots, publish, report, tables
 from experiments.claims import CLAIMS
 from experiments.collect import SHARED_FIELDS, collect, training_hours
 from experiments.plan import evaluation_of, folder_of, plan
-from experiments.report import (
-    MARKERS,
-    cells,
-    claim_line,
-    columns,
-    markdown,
-    summary_in_markdown,
-    write_report_page,
-)
+from experiments.publish import MARKERS
+from experiments.report_page import write_report_page
+from experiments.result_tables import cells, claim_line, columns, markdown, summary_in_markdown
+from experiments.run_list import find_runs
+from tests.conftest import ROOT
 
 NUM_IMAGES = 30
 
@@ -287,11 +284,11 @@ def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
     assert "- image pooling helps: **inconclusive**; not run: 1 of its differences" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
-    once = between_markers(readme, part, report.MARKERS)
+    once = between_markers(readme, part, MARKERS)
     assert "earlier" not in once and once.startswith("# Title") and once.endswith("End\n")
-    assert between_markers(once, part, report.MARKERS) == once
+    assert between_markers(once, part, MARKERS) == once
     with pytest.raises(ValueError, match="must have each of these lines exactly once"):
-        between_markers("# Title\n", part, report.MARKERS)
+        between_markers("# Title\n", part, MARKERS)
 
 
 def test_the_summary_counts_rows_and_claims(tmp_path):
@@ -305,23 +302,168 @@ def test_the_summary_counts_rows_and_claims(tmp_path):
     assert last.endswith("[docs/results.md](docs/results.md).")
 
 
-def test_the_page_needs_no_other_file(tmp_path):
+def test_the_page_needs_no_other_file_and_links_to_the_runs_pages(tmp_path):
     for row, right in (("os8", 0.6), ("os16", 0.5), ("os256", 0.2)):
-        add_run(tmp_path, f"table1/{row}", right)
+        file = add_run(tmp_path, f"table1/{row}", right)
     add_run(tmp_path, "table5/mg111", 0.6)
+    file.with_suffix(".html").write_text("its page")
     results = [collect(table, "shapes", tmp_path) for table in ("table1", "table5")]
-    write_report_page(tmp_path / "report.html", results)
-    page = (tmp_path / "report.html").read_text()
-    assert page.count("<img ") == 2 and "Table 1, scale shapes" in page
-    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    page = tmp_path / "report" / "report.html"
+    page.parent.mkdir()
+    write_report_page(page, tmp_path, find_runs(tmp_path), results, published=False)
+    text = page.read_text()
+    assert text.count("<img ") == 2  # Of Table 1; one row of Table 5 makes no plot.
+    assert f"<h1>Report of {tmp_path}</h1>" in text and "Table 1: ResNet-50 with block7" in text
+    sources = re.findall(r'src="([^"]*)"', text)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
+    links = set(re.findall(r'href="([^"]*)"', text))
+    assert links == {"../shapes/table1/os256/eval.html"}
+    assert (page.parent / links.pop()).read_text() == "its page"
+    for _, verdict in re.findall(r"<li>([^:]*): <b>(.*?)</b>", text):
+        assert f"<b>{verdict}</b>:" in text or f"is {verdict}</b>:" in text  # It is explained.
 
 
-def test_the_readme_of_this_repository_is_what_its_results_say():
+@pytest.mark.parametrize(
+    "table, run", [("table1", ("os8", "os256")), ("table5", ("mg111", "mg124"))]
+)
+def test_a_pair_of_plots_shows_the_rows_that_were_run_on_equal_axes(
+    table, run, tmp_path, monkeypatch
+):
+    for row, right in zip(run, (0.5, 0.7), strict=True):
+        add_run(tmp_path, f"{table}/{row}", right)
+    figures = []
+    monkeypatch.setattr(plots, "figure_png", figures.append)
+    result = collect(table, "shapes", tmp_path)
+    assert list(plots.plot_pair(result)) == ["the paper", "ours, scale shapes"]
+    paper, ours = (figure.axes[0] for figure in figures)
+    assert paper.get_xlim() == ours.get_xlim() and paper.get_ylim() == ours.get_ylim()
+    names = [
+        label.get_text()
+        for label in (ours.get_yticklabels if table == "table5" else ours.get_xticklabels)()
+    ]
+    assert [name.replace("os", "") for name in run] == names
+    across, up = (ours.get_xlim(), ours.get_ylim())[:: -1 if table == "table1" else 1]
+    for axes in (paper, ours):
+        values = axes.lines[0].get_xydata()[:, 1 if table == "table1" else 0]
+        assert len(values) == 2 and all(across[0] < value < across[1] for value in values)
+    del result["rows"][run[0]]
+    assert not plots.plot_pair(result)
+
+
+def start(monkeypatch, capsys, *arguments):
+    """Runs the command here -> its exit code or message, and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
+    code = 0
+    try:
+        report.main()
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, capsys.readouterr().out
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A copy of what is published, in place of it -> a function that reads all of it."""
+    root = tmp_path / "repository"
+    for name in ("README.md", "docs/results.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "experiments/results", root / "experiments/results")
+    monkeypatch.setattr(publish, "ROOT", root)
+    monkeypatch.setattr(publish, "RESULTS", root / "experiments/results")
+    return lambda: {
+        str(file.relative_to(root)): file.read_text() for file in root.rglob("*") if file.is_file()
+    }
+
+
+def test_in_a_fresh_clone_the_published_results_are_shown(tmp_path, published, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = published()
+    code, out = start(monkeypatch, capsys)
+    assert code == 0 and "no runs in runs/" in out and "shows the published results" in out
+    page = (tmp_path / "runs/report/report.html").read_text()
+    assert "<h1>Published results</h1>" in page and "<td>72.24</td>" in page
+    assert start(monkeypatch, capsys, "--publish")[0] == 0  # The pages anew, from the same JSONs.
+    assert published() == before
+    code, _ = start(monkeypatch, capsys, "--runs=elsewhere")
+    assert code == "error: --runs=elsewhere: not a directory."
+
+
+def test_own_runs_change_nothing_that_is_published(tmp_path, published, monkeypatch, capsys):
+    """And the JSON of runs that are gone is gone."""
+    before, runs = published(), tmp_path / "runs"
+    file = add_run(runs, "table5/mg111", 0.6)
+    code, out = start(monkeypatch, capsys, f"--runs={runs}")
+    assert code == 0 and str(file.parent) in out and published() == before
+    written = json.loads((runs / "report/shapes_table5.json").read_text())
+    assert written["rows"]["mg111"]["miou"] == json.loads(file.read_text())["miou"]
+    assert "Published results" not in (runs / "report/report.html").read_text()
+    shutil.rmtree(file.parent)
+    start(monkeypatch, capsys, f"--runs={runs}")
+    assert [path.name for path in (runs / "report").iterdir()] == ["report.html"]
+
+
+def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monkeypatch, capsys):
+    runs = tmp_path / "runs"
+    for seed in (0, 1):
+        add_run(runs, "table1/os8", 0.7, seed=seed)
+    add_run(runs, "table9/batch4", 0.6)
+    before = published()
+    code, _ = start(monkeypatch, capsys, f"--runs={runs}", "--publish")
+    assert published() == before
+    assert "shapes_table1.json: os16 (seed 0), os32 (seed 0)" in code
+    assert "shapes_table9.json: batch16 (seed 0)" in code
+    assert "shapes_table8.json: base (seed 0)" in code  # The run of batch16 is that of base.
+    assert "table4" not in code
+    (command,) = [line for line in code.splitlines() if "experiments.run" in line]
+    advised = [word for word in command.split() if ":" in word]
+    for row in advised:
+        add_run(runs, row.replace(":", "/"), 0.5)
+    code, out = start(monkeypatch, capsys, f"--runs={runs}", "--publish")
+    assert code == 0
+    after = published()
+    rows = {
+        name: json.loads(after[f"experiments/results/shapes_{name}.json"])["rows"]
+        for name in ("table1", "table9")
+    }
+    miou = f"{100 * rows['table1']['os8']['miou']:.2f}"
+    assert f"os8: 72.47 (1 seed, commit e61aab4) -> {miou} (2 seeds, commit 1234567)" in out
+    assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
+    assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
+    assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
+    assert "| 9: the batch size | 2 of 4 |" in after["README.md"]
+    untouched = "experiments/results/shapes_table4.json"
+    assert after[untouched] == before[untouched]
+
+
+def test_every_run_is_listed_with_what_its_files_say(tmp_path):
+    file = add_run(tmp_path, "table5/mg111", 0.6)
+    config = json.loads(file.with_name("config.json").read_text())
+    own = tmp_path / "pets" / "first"
+    own.mkdir(parents=True)
+    config |= {"steps": 300, "train_data": {**config["train_data"], "dataset": "folder/pets"}}
+    write_json(own / "config.json", config)
+    (own / "log.csv").write_text("step,loss\n20,1\n40,1\n60")  # The last line is cut.
+    (own / "evaluations.csv").write_text("step,miou,cat\n20,0.5,0.5\n40,0.4,0.4\n")
+    write_json(own / "best.json", {"step": 20, "miou": 0.5, "chosen_on": "folder/pets, val"})
+    (own / "eval.html").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    broken, pets, row = find_runs(tmp_path)
+    assert broken.cells()[0] == str(tmp_path / "broken") and broken.data == "damaged"
+    assert (pets.folder, pets.page) == (own, own / "eval.html")
+    assert pets.cells()[1:4] == ["40 of 300", "40.00", "50.00, step 20"]
+    assert pets.data == "folder/pets: train, shapes: val"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", pets.date)
+    miou = 100 * json.loads(file.read_text())["miou"]  # It has no evaluations.csv.
+    assert row.cells()[1:4] == ["40 of 1800", f"{miou:.2f}", "-"]
+    assert row.page is None and row.data == "shapes: train, val"
+
+
+def test_the_pages_of_this_repository_are_what_its_results_say():
     """Nobody typed a number."""
-    root = pathlib.Path(report.ROOT)
-    results = report.read_results()
-    docs_page = (root / report.DOCS_PAGE).read_text()
+    results = publish.read_results()
+    docs_page = (ROOT / "docs/results.md").read_text()
     assert between_markers(docs_page, markdown(results), MARKERS) == docs_page
-    readme = (root / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     assert between_markers(readme, summary_in_markdown(results), MARKERS) == readme

@@ -1,6 +1,5 @@
 """The training loop: what a step does, and that a run that was stopped ends as one that was not."""
 
-import contextlib
 import csv
 import json
 import pathlib
@@ -12,7 +11,6 @@ import tensorflow as tf
 import train
 from data import shapes
 from data.build import build
-from data.mask_classes import ClassesProposed
 from deployment.exporter import Exporter
 from evaluation.evaluator import Evaluator
 from experiments import base
@@ -259,9 +257,7 @@ def test_weights_that_are_no_numbers_are_not_saved(shapes_dir, tmp_path, learnin
 def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
     """Its class file alone says what its classes are, everywhere."""
     make_pets(tmp_path / "pets", save_colors)
-    for _ in range(2):  # The first time, classes are proposed.
-        with contextlib.suppress(ClassesProposed):
-            build("folder/pets", str(tmp_path), str(tmp_path / "pets"))
+    build("folder/pets", str(tmp_path), str(tmp_path / "pets"), accept=True)
     own = {
         "train_data.dataset": "folder/pets",
         "eval_data.dataset": "folder/pets",
@@ -271,7 +267,7 @@ def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
     config, run = small_config(**own), tmp_path / "run"
     train.train(config, run, str(tmp_path))
     result = json.loads((run / "eval.json").read_text())
-    assert list(result["iou_per_class"]) == ["class_0", "class_1", "class_2"]
+    assert list(result["iou_per_class"]) == ["background", "class_1", "class_2"]
     how = {"output_stride": 16, "scales": (1.0,), "flip": False}
     exporter = Exporter(run, inference=how, gate_images=1, data_dir=str(tmp_path))
     exporter.write("saved_model", tmp_path / "exported")
@@ -280,4 +276,4 @@ def test_a_data_set_of_ones_own_goes_through_training_and_export(tmp_path):
     assert data["palette"] == [[0, 0, 0], [0, 0, 255], [255, 0, 0]]
     trained_on = data["provenance"]["trained_on"]
     assert trained_on["dataset"] == "folder/pets/1.0.0" and trained_on["audit"] is None
-    assert data["class_names"] == ["class_0", "class_1", "class_2"]
+    assert data["class_names"] == ["background", "class_1", "class_2"]

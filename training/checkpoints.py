@@ -29,11 +29,7 @@ class Checkpoints:
     def __init__(
         self, run: pathlib.Path, model: keras.Model, state: tf.train.Checkpoint | None = None
     ):
-        self.folder, self._best, self._best_file = (
-            run / "checkpoints",
-            run / "best",
-            run / "best.json",
-        )
+        self._run, self.folder = run, run / "checkpoints"
         self._weights = tf.train.Checkpoint(model=weights_by_name(model))
         self._state = state or self._weights
 
@@ -63,14 +59,10 @@ class Checkpoints:
 
         best.json says which step they are from, and on which split they were chosen.
         """
-        if self._best_file.exists() and self.best()["miou"] >= miou:
+        if (best := read_best(self._run)) and best["miou"] >= miou:
             return
-        tf.train.CheckpointManager(self._weights, self._best, max_to_keep=1).save(step)
-        write_json(self._best_file, {"step": step, "miou": miou, "chosen_on": chosen_on})
-
-    def best(self) -> dict[str, Any]:
-        """The content of best.json: step, miou and chosen_on."""
-        return json.loads(self._best_file.read_text())
+        tf.train.CheckpointManager(self._weights, self._run / "best", max_to_keep=1).save(step)
+        write_json(self._run / "best.json", {"step": step, "miou": miou, "chosen_on": chosen_on})
 
     def write_list(self) -> None:
         """Writes TensorFlow's own list of the checkpoints anew, since it may have been lost."""
@@ -83,6 +75,12 @@ class Checkpoints:
     @functools.cached_property
     def _manager(self):
         return tf.train.CheckpointManager(self._state, self.folder, max_to_keep=NUM_KEPT)
+
+
+def read_best(run: pathlib.Path) -> dict[str, Any] | None:
+    """A run's folder -> the content of best.json (step, miou, chosen_on); None if it is missing."""
+    file = run / "best.json"
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def weights_by_name(model: keras.Model) -> dict[str, tf.Variable]:

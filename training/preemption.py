@@ -24,14 +24,19 @@ class Preempted(BaseException):
 
 
 def preempt(*_) -> None:
-    """The chief's handler of SIGTERM: raises Preempted, so that the run saves its steps."""
+    """The chief's handler of SIGTERM: raises Preempted, so that the run saves its steps.
+
+    Once: clusters repeat the signal, which must not interrupt the saving.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Preempted
 
 
 def wait_for_chief(*_) -> None:
     """Another worker's handler: takes part in steps until the chief has saved them and left.
 
-    The chief gets the same signal.
+    The chief gets the same signal. A second one does not prolong the wait.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(PREEMPTED))
     signal.alarm(SECONDS_FOR_CHIEF)

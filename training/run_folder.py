@@ -20,20 +20,42 @@ def open_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     config: as plain data. Raises FileExistsError, with the fields that differ, where the folder
     holds a run of another config.
     """
-    config_file = workdir / "config.json"
-    ours = flat(config)
-    if config_file.exists():
-        theirs = flat(json.loads(read_config(workdir).to_json()))
-        if differing := [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]:
-            raise FileExistsError(
-                f"{workdir} holds a run of another config; choose another --workdir. Differences:\n"
-                + "\n".join(
-                    f"  {k}: {theirs.get(k)} (saved), {ours.get(k)} (requested)" for k in differing
-                )
-            )
+    if (workdir / "config.json").exists():
+        check_config(workdir, config)
     else:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(config_file, config)
+        write_json(workdir / "config.json", config)
+
+
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Raises FileExistsError where a run's config is another one, with the fields that differ."""
+    theirs, ours = flat(json.loads(read_config(workdir).to_json())), flat(config)
+    differing = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]
+    if not differing:
+        return
+    fields = [f"  {k}: {theirs.get(k)} (saved), {ours.get(k)} (requested)" for k in differing]
+    advice = "choose another --workdir."
+    if "steps" in differing:
+        advice += (
+            " To train this one further, start from its weights: add "
+            f"--config.init_from.path={workdir} --config.init_from.part=whole there."
+        )
+    raise FileExistsError(
+        f"{workdir} holds a run of another config; {advice} Differences:\n" + "\n".join(fields)
+    )
+
+
+def read_finished(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A run's folder -> the content of its eval.json if all steps are taken and scored, or None.
+
+    config: of the run, as plain data. Raises FileExistsError where the folder has another one.
+    """
+    file = workdir / "eval.json"
+    if not file.exists():
+        return None
+    check_config(workdir, config)
+    result = json.loads(file.read_text())
+    return result if result["step"] == config["steps"] else None
 
 
 def write_data(run: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str) -> None:

@@ -6,19 +6,16 @@ import os
 import tensorflow as tf
 
 from data.terminal import first_line
-
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+from training import slurm
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """One of STRATEGIES -> that strategy. To be called before any other use of TensorFlow.
+    """The name of a strategy, as --strategy of train.py has it -> that strategy.
 
-    auto: the TPU if one is named; else the machines of TF_CONFIG or of a Slurm job if there are
-    several; else all GPUs if there are several; else one device. Raises ValueError where the
-    strategy is not available.
+    To be called before any other use of TensorFlow. auto: the TPU if one is named; else the
+    machines of TF_CONFIG or of a Slurm job if there are several; else all GPUs if there are
+    several; else one device. Raises ValueError where the strategy is not available.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"No strategy {name!r}; there are {', '.join(STRATEGIES)}.")
     if tpu and name not in ("auto", "tpu"):
         raise ValueError(f"--tpu is for --strategy=tpu, not {name}.")
     if name == "auto":
@@ -34,7 +31,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
 
 
 def _detect():
-    if "TF_CONFIG" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+    if "TF_CONFIG" in os.environ or slurm.is_step_of_several_tasks(os.environ):
         return "multi_worker"
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return "mirrored"
@@ -43,17 +40,13 @@ def _detect():
 
 def _multi_worker_strategy():
     """Every machine runs the same command; TF_CONFIG or Slurm names the others."""
-    if "TF_CONFIG" in os.environ:
-        try:
-            json.loads(os.environ["TF_CONFIG"])
-        except json.JSONDecodeError as error:
-            raise ValueError(f"TF_CONFIG is not valid JSON: {error}") from error
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if "SLURM_PROCID" not in os.environ:
-        raise ValueError("multi_worker needs TF_CONFIG or a Slurm job's srun; found neither.")
-    return tf.distribute.MultiWorkerMirroredStrategy(
-        cluster_resolver=tf.distribute.cluster_resolver.SlurmClusterResolver()
-    )
+    if "TF_CONFIG" not in os.environ:
+        os.environ["TF_CONFIG"] = slurm.tf_config(os.environ)
+    try:
+        json.loads(os.environ["TF_CONFIG"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"TF_CONFIG is not valid JSON: {error}") from error
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _tpu_strategy(tpu):
@@ -71,6 +64,16 @@ def _tpu_strategy(tpu):
             f"Cannot connect to TPU {tpu!r}: {first_line(error)} Check that "
             "requirements-tpu.txt is installed and that this is the TPU VM."
         ) from error
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """A strategy -> the devices and replicas that it uses, e.g. `8 GPUs (8 replicas)`."""
+    kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    kind = next(kind for kind in ("TPU", "GPU", "CPU") if kind in kinds)
+    replicas = strategy.num_replicas_in_sync  # Each has one device.
+    if replicas == 1:
+        return f"1 {kind} (1 replica)"
+    return f"{replicas} {kind}s ({replicas} replicas)"
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -1,0 +1,140 @@
+"""train.py --data: the facts of a data set, and a scale, make the config."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+import train
+from data.build import build
+from experiments import base, own_data
+from experiments.own_data import describe_start, has_imagenet_weights, own_data_config
+from tests.conftest import ROOT
+from tests.folder_test import make_pets, save_colors
+
+
+def make_config(splits=("train", "val"), images=27, dataset="folder/pets", **arguments):
+    arguments = {"overrides": {}, "use_imagenet": False, **arguments}
+    return own_data_config(dataset, dict.fromkeys(splits, images), 3, **arguments)
+
+
+@pytest.mark.parametrize("scale", base.SCALES)
+def test_splits_and_classes_follow_from_the_data_at_every_scale(scale):
+    config = make_config(scale=scale)
+    assert config.name == "pets" and config.model.num_classes == 3
+    assert config.train_data.dataset == config.eval_data.dataset == "folder/pets"
+    assert (config.train_data.split, config.eval_data.split) == ("train", "val")
+    assert config.train_data.hard_classes == ()
+    assert config.train_data.crop_size == base.get_config(scale).train_data.crop_size
+
+
+@pytest.mark.parametrize(
+    "dataset, splits, chosen",
+    [
+        ("voc2012", ("val", "train", "trainval", "trainaug", "test"), ("trainaug", "val")),
+        (
+            "cityscapes",
+            ("test", "train_coarse", "train_fine", "val_fine"),
+            ("train_fine", "val_fine"),
+        ),
+    ],
+)
+def test_the_splits_of_published_data_sets_are_chosen(dataset, splits, chosen):
+    config = make_config(splits, dataset=dataset)
+    assert (config.train_data.split, config.eval_data.split) == chosen
+    assert config.name == dataset
+
+
+def test_other_splits_are_named_by_the_user():
+    with pytest.raises(ValueError, match="has the splits good, bad: .*--config.train_data.split="):
+        make_config(("good", "bad"))
+    overrides = {"train_data.split": "good", "eval_data.split": "bad"}
+    config = make_config(("good", "bad"), overrides=overrides)
+    assert (config.train_data.split, config.eval_data.split) == ("good", "bad")
+
+
+def test_few_images_take_few_steps_unless_the_user_says_how_many():
+    assert make_config(images=27).steps == own_data.MAX_EPOCHS * 27 // 8
+    assert make_config(images=1).steps == own_data.MIN_STEPS
+    assert make_config(images=10_000).steps == base.get_config("voc_small").steps
+    assert make_config(overrides={"steps": 60}).steps == 60
+    assert make_config(scale="paper").steps == 30_000
+
+
+def test_trained_weights_are_started_from_where_there_are_any(tmp_path):
+    random, paper_rate = make_config(), base.paper_config().learning_rate
+    assert not random.init_from.path and random.learning_rate > paper_rate
+    assert "random weights" in describe_start(random, 27) and "are 27." in describe_start(
+        random, 27
+    )
+    config = make_config(use_imagenet=True)
+    assert (config.model.backbone, config.init_from.path) == ("resnet50_keras", "imagenet")
+    assert (config.init_from.part, config.learning_rate) == ("backbone", paper_rate)
+    assert "ImageNet's weights" in describe_start(config, 27)
+    advised = {"model.backbone": "resnet50_keras", "init_from.path": "imagenet"}
+    assert make_config(overrides=advised).to_json() == config.to_json()
+    config = make_config(overrides={"init_from.path": str(tmp_path)}, use_imagenet=True)
+    assert config.model.backbone == random.model.backbone
+    assert config.init_from.part == "without_logits"  # Of a run, whose classes are others.
+    assert make_config(overrides={"init_from.path": ""}, use_imagenet=True) == random
+
+
+def test_imagenets_weights_are_found_and_a_run_keeps_its_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    run = tmp_path / "run"
+    assert not has_imagenet_weights(run)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / own_data.IMAGENET_FILE).touch()
+    assert has_imagenet_weights(run)
+    run.mkdir()
+    (run / "config.json").write_text(make_config().to_json())
+    assert not has_imagenet_weights(run)  # It began before they were downloaded.
+
+
+def run_program(name, *arguments, folder):
+    return subprocess.run(
+        [sys.executable, ROOT / name, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TFDS_DATA_DIR": str(folder), "KERAS_HOME": str(folder / "keras")},
+    )
+
+
+def test_own_photos_go_from_shards_to_a_mask_without_a_number(tmp_path):
+    make_pets(tmp_path / "pets", save_colors)
+    build("folder/pets", str(tmp_path), str(tmp_path / "pets"), accept=True)
+    few = ("--config.steps=1", "--config.train_data.crop_size=33", f"--workdir={tmp_path / 'run'}")
+    done = run_program("train.py", "--data=folder/pets", *few, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Starting from random weights" in done.stdout and "there are 11" in done.stdout
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["num_classes"] == 3 and config["train_data"]["crop_size"] == 33
+    photo = tmp_path / "pets" / "images" / "pet00.jpg"
+    where = (f"--run={tmp_path / 'run'}", f"--output={tmp_path / 'masks'}")
+    done = run_program("predict.py", *where, str(photo), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    mask = Image.open(tmp_path / "masks" / "pet00_mask.png")
+    assert mask.getpalette()[:9] == [0, 0, 0, 0, 0, 255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (["--data=folder/pest"], "python -m data.build folder/pest"),
+        (["--data=shapes", "--scale=tiny"], "<paper|shapes|voc_small>"),
+        (["--data=shapes", "--config=experiments/base.py"], "leave --config=FILE out"),
+        (["--scale=shapes"], "--scale goes with --data"),
+    ],
+)
+def test_wrong_flags_name_what_there_is(given, said, tmp_path):
+    errors = (ValueError, OSError, flags.IllegalFlagValueError)
+    with flagsaver.flagsaver(), pytest.raises(errors) as told:
+        flags.FLAGS(["train.py", f"--data_dir={tmp_path}", *given])
+        train.config_from_flags(is_chief=True)
+    assert said in str(told.value)
