@@ -346,9 +346,9 @@ def save_nonfinite_step(
     )
 
 
-def config_from_flags(is_chief: bool) -> ml_collections.ConfigDict:
-    """--config, or the config that --data and --scale make; the chief prints where that starts."""
-    config = CONFIG.value
+def config_from_flags() -> tuple[ml_collections.ConfigDict, str]:
+    """--config, or the config that --data and --scale make -> it, and a text on how that starts."""
+    config, start = CONFIG.value, ""
     if DATA.value:
         if flags.FLAGS["config"].present:
             raise ValueError("--data makes a config of its own: leave --config=FILE out.")
@@ -364,18 +364,17 @@ def config_from_flags(is_chief: bool) -> ml_collections.ConfigDict:
                 pathlib.Path(WORKDIR.value or f"runs/{run_name(DATA.value)}")
             ),
         )
-        if is_chief:
-            print(describe_start(config, splits[config.train_data.split]), flush=True)
+        start = "\n" + describe_start(config, splits[config.train_data.split])
     elif SCALE.value:
         raise ValueError(f"--scale goes with --data; a row has it as --config=ROW@{SCALE.value}.")
     if config.model.atrous_rates == (None,):  # What a flag makes of None.
         config.model.atrous_rates = None
-    return config
+    return config, start
 
 
 def main(_) -> None:
     strategy = make_strategy(STRATEGY.value, TPU.value)
-    config = config_from_flags(is_chief(strategy))
+    config, start = config_from_flags()
     workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
@@ -385,8 +384,8 @@ def main(_) -> None:
             print(f"{workdir} is finished. {last_and_best(workdir, result)}")
         return
     if is_chief(strategy):
-        print(f"{workdir}: {describe_devices(strategy)}, {config.precision}", flush=True)
-    start = time.monotonic()
+        print(f"{workdir}: {describe_devices(strategy)}, {config.precision}{start}", flush=True)
+    began = time.monotonic()
     try:
         train(config, workdir, DATA_DIR.value, strategy)
     except (KeyboardInterrupt, Preempted) as stopped:
@@ -404,7 +403,7 @@ def main(_) -> None:
             "Lost another worker. Fix the error it reports, then restart all workers; they resume "
             "from the latest checkpoint."
         ) from error
-    print(f"{workdir}: {duration(time.monotonic() - start)}")
+    print(f"{workdir}: {duration(time.monotonic() - began)}")
 
 
 if __name__ == "__main__":
