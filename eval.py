@@ -66,7 +66,6 @@ def main(_) -> None:
     print(f"{run}: checkpoint {CHECKPOINT.value}, step {step}", flush=True)
     evaluator = Evaluator(
         model,
-        backbone=config.model.backbone,
         dataset=config.eval_data.dataset,
         **inference,
         data_dir=DATA_DIR.value,

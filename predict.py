@@ -84,9 +84,7 @@ def from_run(run: pathlib.Path) -> Predictor:
     step = load_weights(model, run, CHECKPOINT.value)
     print(f"{run}: checkpoint {CHECKPOINT.value}, step {step}", flush=True)
     return Predictor(
-        make_predictor(
-            model, backbone=config.model.backbone, output_stride=output_stride, flip=FLIP.value
-        ),
+        make_predictor(model, flip=FLIP.value),
         data["class_names"],
         data["palette"],
         prediction_margin(**arguments),

@@ -257,7 +257,6 @@ def open_folder(
     model = deeplabv3(**{**config.model, "output_stride": config.eval.output_stride})
     evaluator = Evaluator(
         model,
-        backbone=config.model.backbone,
         dataset=config.eval_data.dataset,
         **inference_of(config),
         data_dir=data_dir,

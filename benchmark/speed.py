@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmark.cases import (
@@ -144,10 +144,10 @@ def make_model(arguments: Mapping[str, Any], *, precision: str) -> keras.Model:
 
 
 def make_predictor(
-    model: keras.Model, images: np.ndarray, *, backbone: str, **inference: Any
+    model: keras.Model, images: np.ndarray, *, scales: Sequence[float], flip: bool
 ) -> Callable[[], object]:
     """A model and [B, H, W, 3] images -> a function that predicts their class ids as eval.py."""
-    predict = make_compiled_predictor(model, backbone=backbone, **inference)
+    predict = make_compiled_predictor(model, scales=scales, flip=flip)
     return lambda: predict(images).numpy()
 
 
@@ -226,7 +226,7 @@ def make_computation(candidate: str, case: Case) -> Callable[[], object]:
     if implementation == OURS:
         return make_exported_predictor(candidate, case, images)
     model = make_model(config.model, precision=config.precision)
-    return make_predictor(model, images, backbone=case.backbone, **config.eval)
+    return make_predictor(model, images, scales=config.eval.scales, flip=config.eval.flip)
 
 
 def serve(candidate: str, case: Case) -> None:

@@ -81,7 +81,6 @@ class Exporter:
         try:
             evaluator = Evaluator(
                 self.model,
-                backbone=self.arguments["backbone"],
                 **self.eval_data,
                 **self.inference,
                 data_dir=self.data_dir,

@@ -33,7 +33,6 @@ class Evaluator:
 
     Args:
       model: of deeplabv3, at output_stride; its weights may be filled later.
-      backbone: the model's, which says how an image's pixels are normalized.
       dataset: a name as data.build has it, such as voc2012.
       split: the one to score.
       output_stride: of the model.
@@ -48,7 +47,6 @@ class Evaluator:
         self,
         model: keras.Model,
         *,
-        backbone: str,
         dataset: str,
         split: str,
         output_stride: int,
@@ -71,7 +69,7 @@ class Evaluator:
         official = getattr(self.builder, "SPLIT_SIZES", {})
         self.official_images = official.get(split, self.num_images)
         padding_multiple(output_stride, scales)  # Raises for scales that are not possible.
-        self.predict = make_predictor(model, backbone=backbone, **self.inference)
+        self.predict = make_predictor(model, scales=scales, flip=flip)
 
     def check_class_names(self, trained: Sequence[str]) -> None:
         """Raises ValueError where a run was trained on other classes than it is scored on."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from model.aspp import rates_at
 from model.deeplabv3 import corners_of, mean_pixel_of, output_stride_of
 from model.inference import class_ids, class_probabilities
-from model.resnet import BACKBONES, receptive_field
+from model.resnet import receptive_field
 
 BATCH_PIXELS = 1_000_000  # Of images predicted together; five images of VOC.
 MAX_WAITING = 64  # Images held back until more of their size come.
@@ -25,8 +25,6 @@ MAX_MARGIN = 4 * GRID  # ResNet-101 with ASPP needs 938; a cascade of seven bloc
 def make_predictor(
     model: keras.Model,
     *,
-    backbone: str | None = None,
-    output_stride: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -37,13 +35,10 @@ def make_predictor(
 
     Args:
       model: of deeplabv3.
-      backbone: the model's; read from its layers if None.
-      output_stride: the model's; read from its layers if None.
       scales: multiples of 1/8; probabilities are averaged over them.
       flip: whether they are also averaged over each image and its horizontal flip.
     """
-    mean_pixel = BACKBONES[backbone].mean_pixel if backbone else mean_pixel_of(model)
-    output_stride = output_stride or output_stride_of(model)
+    output_stride, mean_pixel = output_stride_of(model), mean_pixel_of(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
     def predict(images):

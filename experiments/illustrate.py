@@ -71,7 +71,7 @@ def predict_column(run: pathlib.Path, examples: list[dict]) -> tuple[str, list[n
     score = json.loads((run / "eval.json").read_text())
     model = deeplabv3(**{**config.model, "output_stride": config.eval.output_stride})
     load_weights(model, run)
-    predict = make_predictor(model, backbone=config.model.backbone, **config.eval)
+    predict = make_predictor(model, scales=config.eval.scales, flip=config.eval.flip)
     title = f"output stride {config.eval.output_stride}: {percent(score['miou'])}"
     return title, [predict(example["image"][None])[0].numpy() for example in examples]
 

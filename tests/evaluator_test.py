@@ -17,7 +17,6 @@ def evaluation_at(output_stride, shapes_dir, *, head="paper", **inference):
     arguments = {**base.get_config("shapes").model, "output_stride": output_stride, "head": head}
     return Evaluator(
         deeplabv3(**arguments),
-        backbone=arguments["backbone"],
         dataset="shapes",
         split="val",
         output_stride=output_stride,

@@ -96,7 +96,7 @@ def test_a_whole_model_becomes_a_run(checkpoint, tmp_path):
     assert exported["corners"] == "aligned" and exported["margin"] > 0
     segment = tf.saved_model.load(str(run / "saved_model"))
     image = np.random.default_rng(0).integers(0, 256, (1, 50, 41, 3)).astype(np.uint8)
-    predict = make_predictor(model, backbone="resnet_tiny", output_stride=16)
+    predict = make_predictor(model)
     np.testing.assert_array_equal(segment(image), predict(image))
 
 
@@ -108,7 +108,7 @@ def test_a_whole_model_is_taken_by_the_other_programs(checkpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     model = deeplabv3(**read_config(tmp_path / "runs" / "imported" / "deeplab_model.ckpt").model)
     load(model, open_weights(checkpoint, ""))
-    predict = make_predictor(model, backbone="resnet_tiny", output_stride=16)
+    predict = make_predictor(model)
     mask = np.array(Image.open(tmp_path / "predictions" / "photo_mask.png"))
     np.testing.assert_array_equal(mask, predict(image[None])[0])
     # It would be scored on VOC, which is not here.
@@ -212,7 +212,7 @@ def test_whole_images_have_the_output_of_torchvisions_network_itself(size):
     config.model.update({**weights.model, "batch_norm_decay": 0.9})
     model = deeplabv3(**config.model)
     load(model, weights)
-    predict = make_predictor(model, backbone="resnet_tiny_torchvision", output_stride=8)
+    predict = make_predictor(model)
     image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.uint8)
     expected = tf.nn.softmax(model(image)).numpy()
     how = {"output_stride": 8, "mean_pixel": (0, 0, 0), "corners": "half_pixel"}

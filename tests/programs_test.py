@@ -134,7 +134,7 @@ np.savez({str(tmp_path / "ids.npz")!r}, **out)
     config = read_config(run)
     model = deeplabv3(**config.model)
     assert load_weights(model, run) == 3
-    predict = make_predictor(model, backbone=config.model.backbone, output_stride=16)
+    predict = make_predictor(model)
     ids = np.load(tmp_path / "ids.npz")
     for image, exported in zip(images, ids.values(), strict=True):
         assert exported.dtype == np.uint8 and exported.shape == image.shape[:2]

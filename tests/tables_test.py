@@ -191,10 +191,7 @@ def test_every_config_binds_to_the_functions_that_it_feeds(scale):
     for name in [*ROWS, *(f"protocols/{row}" for row in protocols.ROWS)]:
         config = tables.config_of(name, scale)
         inspect.signature(deeplabv3).bind(**config.model)
-        backbone = config.model.backbone
-        inspect.signature(Evaluator).bind(
-            None, backbone=backbone, **config.eval_data, **config.eval
-        )
+        inspect.signature(Evaluator).bind(None, **config.eval_data, **config.eval)
         train = {k: v for k, v in config.train_data.items() if k != "dataset"}
         split = train.pop("split")
         inspect.signature(train_batches).bind(None, split, **train, mean_pixel=None, seed=0)
