@@ -84,7 +84,12 @@ class Jobs:
         (self._folder / "program.py").write_text(PROGRAM)
         (self._folder / "cascade.py").write_text(CONFIG)
         flags = f"--config={self._folder}/cascade.py --workdir={run} --data_dir={self._data_dir}"
-        self._program(f'shift\nexec {sys.executable} {self._folder}/program.py 1 "$@" {flags}')
+        command = f'exec {sys.executable} {self._folder}/program.py 1 "$@" {flags}'
+        self._program(f"shift\necho $$ > {self._folder}/pid$SLURM_PROCID\n{command}")
+
+    def kill(self, task: int) -> None:
+        """Kills a task of the job that started last, without Slurm."""
+        os.kill(int((self._folder / f"pid{task}").read_text()), signal.SIGKILL)
 
     def python_of_array(self, runs: pathlib.Path) -> None:
         """Makes `python -m experiments.run ...` run small rows of the scale shapes."""
@@ -176,19 +181,12 @@ def test_the_srun_line_of_the_documentation_takes_the_steps_of_one_device(
     same(run, tmp_path / "alone")
 
 
-def kill_a_task(jobs, job):
-    """The second one, which does not write the run's files."""
-    pids = [line.split() for line in jobs.run("scontrol", "listpids", f"{job}.0").splitlines()]
-    (pid,) = [int(line[0]) for line in pids if line[3:5] == ["0", "1"]]
-    os.kill(pid, signal.SIGKILL)
-
-
 # What ends a job in the middle, the state that it is in then, and whether Slurm starts it again.
 ENDS = {
     "scancel --signal=TERM": (lambda jobs, job: jobs.run("scancel", "--signal=TERM", job), None),
     "scontrol requeue": (lambda jobs, job: jobs.run("scontrol", "requeue", job), None),
     "scancel": (lambda jobs, job: jobs.run("scancel", job), "CANCELLED"),
-    "a killed task": (kill_a_task, "FAILED"),
+    "a killed task": (lambda jobs, job: jobs.kill(1), "FAILED"),
 }
 
 
