@@ -7,8 +7,9 @@ r"""Exports a run to other formats, and checks that each reproduces the run's pr
     python export.py --run=runs/base --format=litert_float16 --size=513,513
 
 Formats: saved_model, saved_model_bfloat16, litert_float32, litert_float16, litert_int8, onnx. Each
-is written to RUN/FORMAT, with data.json, model_card.md and gate.json. It takes uint8 images,
-returns class ids, and needs its own runtime only, nothing of this project:
+is written to RUN/FORMAT, or RUN/FORMAT_best with --checkpoint=best, with data.json, model_card.md
+and gate.json. It takes uint8 images, returns class ids, and needs its own runtime only, nothing of
+this project:
 
     segment = tf.saved_model.load("runs/shapes/base/saved_model")
     class_ids = segment(images)  # [B, H, W, 3] uint8 RGB -> [B, H, W] uint8
@@ -40,7 +41,9 @@ from experiments.command_line import (
 RUN, CHECKPOINT, INFERENCE = define_run(), define_checkpoint(), define_inference_flags()
 DATA_DIR = define_data_dir()
 FORMAT = flags.DEFINE_list("format", "saved_model", f"One or more of {', '.join(FORMATS)}.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of a single format. Default: RUN/FORMAT.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of a single format. Default: RUN/FORMAT, or RUN/FORMAT_best."
+)
 SIZE = flags.DEFINE_list(
     "size", None, "Fixed input size H,W (LiteRT and ONNX only; faster). Default: any size."
 )
@@ -51,6 +54,7 @@ if __name__ == "__main__":
     ARGUMENTS = parse_flags()  # Before TensorFlow is imported.
 
 from deployment.exporter import HEADER, Exporter, check_replaceable
+from evaluation.protocol import checkpoint_suffix
 from pretrained.import_run import import_run
 from training.run_folder import read_config, read_data
 
@@ -76,7 +80,8 @@ def main(_) -> None:
     if not names or (OUTPUT.value and len(names) > 1):
         raise ValueError("Name a --format; --output takes a single one.")
     check_formats(names, fixed_size=size is not None)
-    folders = {name: pathlib.Path(OUTPUT.value or run / name) for name in names}
+    suffix = checkpoint_suffix(CHECKPOINT.value)
+    folders = {name: pathlib.Path(OUTPUT.value or run / f"{name}{suffix}") for name in names}
     for name, folder in folders.items():
         check_replaceable(folder, FORMATS[name])
     exporter = Exporter(

@@ -1,4 +1,4 @@
-r"""Trains one row of one table of the paper, and evaluates it.
+r"""Trains a network, one row of a table of the paper or your own data, and evaluates it.
 
     python train.py                                                a miniature; needs no download
     python train.py --config=experiments/table5.py:mg124_pooling   the paper's 77.21
@@ -34,10 +34,10 @@ from experiments.command_line import (
 )
 from experiments.own_data import (
     DEFAULT_SCALE,
+    default_run_name,
     describe_start,
-    has_imagenet_weights,
     own_data_config,
-    run_name,
+    starts_from_imagenet,
 )
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
@@ -46,9 +46,11 @@ flags.declare_key_flag("config")  # So that --help shows it.
 DATA = flags.DEFINE_string(
     "data",
     None,
-    "In place of --config: a data set, such as folder/pets, whose splits and classes are taken.",
+    "Data set to train on and evaluate, such as folder/pets, in place of --config.",
 )
-SCALE = flags.DEFINE_enum("scale", None, SCALES, f"Size, with --data. Default: {DEFAULT_SCALE}.")
+SCALE = flags.DEFINE_enum(
+    "scale", None, SCALES, f"With --data: size of the network. Default: {DEFAULT_SCALE}."
+)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run folder. Default: runs/ and the config's name, e.g. runs/shapes/base."
 )
@@ -161,11 +163,11 @@ def train(
 
 def last_and_best(workdir: pathlib.Path, result: Mapping[str, Any]) -> str:
     """A finished run and the content of its eval.json -> a line on its last and best weights."""
-    best = read_best(workdir) or result
-    return (
-        f"Last: step {result['step']}, mIoU {percent(result['miou'])}. "
-        f"Best: step {best['step']}, mIoU {percent(best['miou'])} (--checkpoint=best)."
-    )
+    last = f"Last: step {result['step']}, mIoU {percent(result['miou'])}."
+    if best := read_best(workdir):
+        last += f" Best: step {best['step']}, mIoU {percent(best['miou'])}; eval.py, export.py and "
+        last += "predict.py use it with --checkpoint=best."
+    return last
 
 
 def fit(
@@ -359,8 +361,8 @@ def config_from_flags() -> tuple[ml_collections.ConfigDict, str]:
             len(builder.info.metadata["class_names"]),
             scale=SCALE.value or DEFAULT_SCALE,
             overrides=config_overrides(),
-            use_imagenet=has_imagenet_weights(
-                pathlib.Path(WORKDIR.value or f"runs/{run_name(DATA.value)}")
+            use_imagenet=starts_from_imagenet(
+                pathlib.Path(WORKDIR.value or f"runs/{default_run_name(DATA.value)}")
             ),
         )
         start = "\n" + describe_start(config, splits[config.train_data.split])

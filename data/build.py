@@ -14,7 +14,6 @@ complete.
 
 import argparse
 import hashlib
-import logging
 import pathlib
 import re
 import shlex
@@ -222,7 +221,6 @@ def describe_splits(builder: tfds.core.DatasetBuilder) -> str:
 
 def main() -> None:
     arguments = define_command_line().parse_args()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about unbuilt data sets.
     with errors_in_a_line():
         try:
             builder = build(**vars(arguments))

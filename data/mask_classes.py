@@ -22,7 +22,7 @@ VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 
 
 class ClassesProposed(Exception):
-    """classes.json was written; only the user knows the names that belong into it."""
+    """classes.json was written; only the user knows the names that belong in it."""
 
 
 class Mask(NamedTuple):

@@ -64,7 +64,7 @@ class Exporter:
         data_dir: str | None = None,
     ):
         self.run, self.inference, self.size, self.data_dir = run, inference, size, data_dir
-        self.checkpoint_name = checkpoint
+        self.checkpoint = checkpoint
         config = read_config(run)
         self.arguments = {**config.model, "output_stride": inference["output_stride"]}
         self.train_data, self.eval_data = dict(config.train_data), dict(config.eval_data)
@@ -75,7 +75,7 @@ class Exporter:
         self.data = describe(
             run, plain, checkpoint=checkpoint, step=self.step, inference=inference, size=size
         )
-        self.checkpoint = self._predict_samples(gate_images) if gate_images else None
+        self.samples = self._predict_samples(gate_images) if gate_images else None
 
     def _predict_samples(self, gate_images):
         try:
@@ -124,7 +124,7 @@ class Exporter:
             artifact = new / kind.file
             figures = {"format": name, "bytes": gate.size_in_bytes(artifact)}
             parity = "skipped (--gate_images=0)."
-            if self.checkpoint:
+            if self.samples:
                 figures |= self._check_parity(name, artifact)
                 data, miou = self.eval_data, figures["miou"]
                 parity = (
@@ -174,13 +174,13 @@ class Exporter:
 
     def _model_in_bfloat16(self) -> keras.Model:
         model = deeplabv3(**self.arguments, precision="mixed_bfloat16")
-        load_weights(model, self.run, self.checkpoint_name)
+        load_weights(model, self.run, self.checkpoint)
         return model
 
     def _check_parity(self, name, artifact):
         kind = FORMATS[name]
-        ids, seconds = gate.run_isolated(kind.runtime, artifact, self.checkpoint.images)
-        figures = gate.compare(ids, seconds, self.checkpoint, self.data["num_classes"])
+        ids, seconds = gate.run_isolated(kind.runtime, artifact, self.samples.images)
+        figures = gate.compare(ids, seconds, self.samples, self.data["num_classes"])
         figures["tolerance"] = {"differing": kind.differing, "miou": kind.miou}
         if not gate.is_within_tolerance(figures, kind):
             miou = figures["miou"]

@@ -143,7 +143,7 @@ def _lead(result):
         '<p class="note">The IoU (intersection over union) of a class is the number of pixels that '
         "both the label and the prediction give to it, divided by the number that either gives to "
         "it. mIoU is the mean over the classes that the labels have. The interval says how far "
-        "mIoU depends on which images were scored: they were drawn again 1000 times. It does not "
+        "mIoU depends on which images were scored: they were resampled 1000 times. It does not "
         "say what training with another seed would give.</p>"
     )
 
@@ -264,7 +264,7 @@ def _boundary_curve(result):
     curve = {int(width): miou for width, miou in result["trimap_miou"].items() if miou is not None}
     axes.plot(list(curve), [100 * miou for miou in curve.values()], marker="o", label="near")
     axes.axhline(100 * result["miou"], linestyle=":", color="grey", label="all pixels")
-    axes.set(xlabel="at most so many pixels from a boundary", ylabel="mIoU, %")
+    axes.set(xlabel="distance from a boundary, pixels (at most)", ylabel="mIoU, %")
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right")
     return (

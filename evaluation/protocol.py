@@ -56,6 +56,11 @@ def result_name(how: Mapping[str, Any], own: Mapping[str, Any], checkpoint: str 
         if how["scales"] != (1.0,):
             name += "_ms" + "_".join(f"{scale:g}" for scale in how["scales"])
         name += "_flip" if how["flip"] else ""
-    if checkpoint != "last":
-        name += f"_step{checkpoint}" if checkpoint.isdecimal() else f"_{checkpoint}"
-    return name
+    return name + checkpoint_suffix(checkpoint)
+
+
+def checkpoint_suffix(checkpoint: str) -> str:
+    """last, best or a step -> what files of other weights than the last have in their names."""
+    if checkpoint == "last":
+        return ""
+    return f"_step{checkpoint}" if checkpoint.isdecimal() else f"_{checkpoint}"

@@ -163,20 +163,23 @@ def _as_flag(value):
 
 def _parse(arguments):
     with _config_errors_in_a_line():
-        return flags.FLAGS(arguments)
+        rest = flags.FLAGS(arguments)
+        if "config" in flags.FLAGS:
+            flags.FLAGS.config.lock()  # A file that is missing is an error when it is first used.
+        return rest
 
 
 @contextlib.contextmanager
 def _config_errors_in_a_line():
-    """Errors of ml_collections for a wrong field, or of a config file for a wrong row -> a line."""
+    """Errors of ml_collections for a wrong file, row or field of --config -> a line."""
     try:
         yield
+    except OSError:
+        sys.exit(f"error: there is no such --config; there are {_config_files()}.")
     except flags.Error as error:  # The text holds the traceback of a wrong row's error.
         message = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         sys.exit(f"error: {message.removesuffix('.')}; see --help.")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if "No such file" in str(error):
-            error = f"There is no such --config; there are {_config_files()}."
         sys.exit(f"error: {_wrong_fields() or error}")
 
 
@@ -213,8 +216,7 @@ def nearest_fields(name: str) -> list[str]:
 
 
 def _config_files():
-    """The files that --config takes, as a text."""
-    files = ["experiments/base.py[:SCALE]", "experiments/protocols.py:ROW"]
-    tables = [path.stem for path in pathlib.Path(__file__).parent.glob("table[0-9]*.py")]
-    files += [f"experiments/{each}.py:ROW" for each in sorted(tables, key=lambda t: int(t[5:]))]
-    return ", ".join(files)
+    """The files that --config takes, for an error."""
+    tables = pathlib.Path(__file__).parent.glob("table[0-9]*.py")
+    names = ["protocols", *sorted((path.stem for path in tables), key=lambda name: int(name[5:]))]
+    return f"experiments/base.py:SCALE, and with :ROW {', '.join(names)} of experiments/"

@@ -7,6 +7,7 @@ the size of the network and the crops, and the steps; a small data set takes few
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ TRAIN_SPLITS = ("trainaug", "train", "train_fine")
 EVAL_SPLITS = ("val", "val_fine")
 # Takes the place of a small scale's backbone where its ImageNet weights are on this machine.
 IMAGENET_BACKBONE = "resnet50_keras"
+NETWORK = ("backbone", "num_blocks", "multi_grid", "atrous_rates", "image_pooling", "head")
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"  # As Keras stores them.
 
 
@@ -53,7 +55,7 @@ def own_data_config(
     """
     config = base.get_config(scale)
     fields = {
-        "name": run_name(dataset),
+        "name": default_run_name(dataset),
         "model.num_classes": num_classes,
         "train_data.dataset": dataset,
         "train_data.split": _choose_split("train_data", dataset, splits, TRAIN_SPLITS, overrides),
@@ -74,16 +76,29 @@ def own_data_config(
         fields |= {"init_from.path": "imagenet", "model.backbone": IMAGENET_BACKBONE}
     path = {**fields, **overrides}.get("init_from.path", config.init_from.path)
     if path:
-        # A run's ASPP is worth keeping; its classes are others.
-        fields["init_from.part"] = "without_logits" if os.path.isdir(path) else "backbone"
         fields["learning_rate"] = base.paper_config().learning_rate
+        # The ASPP of a run is worth keeping; its classes may be others.
+        fields["init_from.part"] = "without_logits" if os.path.isdir(path) else "backbone"
+        if (run := pathlib.Path(path) / "config.json").exists():
+            theirs = json.loads(run.read_text())["model"]
+            fields |= {f"model.{name}": _as_tuple(theirs[name]) for name in NETWORK}
     config.update_from_flattened_dict({**fields, **overrides})
     return config
 
 
-def run_name(dataset: str) -> str:
-    """`folder/pets` -> `pets`, the run's folder below runs/; other data sets keep their name."""
-    return dataset.removeprefix("folder/")
+def default_run_name(dataset: str) -> str:
+    """`folder/pets` -> `pets`, the run's folder below runs/; other data sets keep their name.
+
+    Folders that the paper's runs have are not taken: `own_base`, `own_shapes`.
+    """
+    name = dataset.removeprefix("folder/")
+    taken = {"base", "protocols", "imported", "report", *base.SCALES}
+    return f"own_{name}" if name in taken or re.fullmatch(r"table\d+", name) else name
+
+
+def _as_tuple(value):
+    """A list of JSON -> a tuple, as configs have it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _choose_split(group, dataset, splits, preferred, overrides):
@@ -97,7 +112,7 @@ def _choose_split(group, dataset, splits, preferred, overrides):
     )
 
 
-def has_imagenet_weights(workdir: pathlib.Path) -> bool:
+def starts_from_imagenet(workdir: pathlib.Path) -> bool:
     """Whether a run starts from ImageNet's weights unasked: where they are on this machine.
 
     A run that has begun keeps its start, so that the same command resumes it.
@@ -115,7 +130,7 @@ def _imagenet_file():
 
 
 def describe_start(config: ml_collections.ConfigDict, num_images: int) -> str:
-    """A config and its number of training images -> which weights it starts from, as a text."""
+    """A config and its number of training images -> a line on the weights it starts from."""
     path, backbone = config.init_from.path, config.model.backbone
     if path == "imagenet":
         return f"Starting from ImageNet's weights of keras.applications ({backbone})."

@@ -23,7 +23,7 @@ with one seed each, the verdict is marked "single seed", because it does not inc
 import pathlib
 
 from data.files import write_json
-from data.terminal import errors_in_a_line, make_parser, table
+from data.terminal import errors_in_a_line, import_tensorflow, make_parser, table
 from experiments import base, tables
 from experiments.publish import Results, json_name, publish, read_results
 from experiments.run_list import find_runs, rows_of
@@ -59,18 +59,24 @@ def report(runs: pathlib.Path, *, publishes: bool) -> None:
     """
     from experiments.report_page import write_report_page  # Imports Matplotlib.
 
+    if any(runs.rglob("config.json")):
+        import_tensorflow()  # To read them.
     found = find_runs(runs)
-    print(table(rows_of(found)) if found else f"There are no runs in {runs}/.")
+    if found:
+        print(table(rows_of(found)))
     results = collect_all(runs) if found else []
     folder = runs / "report"
     folder.mkdir(parents=True, exist_ok=True)
     write_jsons(folder, results)
     if not results:
-        print("No run here is of a row of the tables; the page shows the published results.")
+        which = "complete runs of the tables' rows" if found else "runs"
+        print(f"There are no {which} in {runs}/: the page shows the published results.")
     page = folder / "report.html"
     write_report_page(page, runs, found, results or read_results(), published=not results)
     print(f"-> {page}" + (f", {len(results)} JSONs beside it" if results else ""))
     if publishes:
+        if not results:
+            print("Nothing new to publish; the docs are made again from the published results.")
         publish(results, runs)
 
 

@@ -40,12 +40,20 @@ CLAIMS_TITLE = "What the paper concludes from it, and whether our numbers suppor
 VERDICT_WORDS = {
     "holds": "the interval over images of each of its differences is above 0.",
     "does not hold": "the interval of one of them is below 0.",
-    "is inconclusive": "neither is the case, or some of its rows have not been run.",
+    "is inconclusive": "neither is the case.",
+    "is not run": "some of its rows have not been run.",
     "holds (single seed)": (
-        "each side is one training run, and another seed may give another verdict. Of several "
-        "seeds, the interval over seeds must agree."
+        "each side is one training run, and another seed may give another verdict. With "
+        "several seeds, the interval over seeds must agree."
     ),
 }
+WORDS = (
+    "<details open><summary>What the words mean</summary><ul>"
+    + "".join(f"<li><b>{word}</b>: {text}</li>" for word, text in COLUMN_WORDS.items())
+    + f"<li><b>in parentheses</b>: {PARENTHESES}</li>"
+    + "".join(f"<li>a claim <b>{word}</b>: {text}</li>" for word, text in VERDICT_WORDS.items())
+    + "</ul></details>"
+)
 
 
 def write_report_page(
@@ -72,13 +80,13 @@ def write_report_page(
             + f"<p>No run in <code>{html.escape(str(runs))}/</code> is of a row of the paper's "
             "tables. These are the results in <code>experiments/results/</code>.</p>"
         )
-    first = True
+    if results:
+        parts.append(WORDS)
     for scale in dict.fromkeys(result["scale"] for result in results):
         parts.append(f"<h2>Scale {scale}</h2><p>{html.escape(scale_text(scale))}</p>")
         for result in results:
             if result["scale"] == scale:
-                parts += [_table_in_html(result, runs, file.parent), _words(result, is_open=first)]
-                first = False
+                parts.append(_table_in_html(result, runs, file.parent))
     write_page(file, f"Report of {runs}" if found else "Published results", "".join(parts))
 
 
@@ -94,8 +102,8 @@ def scale_text(scale: str) -> str:
     if scale == "paper":
         return f"{text} This is the paper's own size."
     return (
-        f"{text} Numbers at different scales cannot be compared: the paper's are there to "
-        "identify the rows, and no difference from them is shown."
+        f"{text} Numbers at different scales cannot be compared. The paper's numbers only "
+        "identify the rows; no difference from them is shown."
     )
 
 
@@ -124,6 +132,9 @@ def _table_in_html(result, runs, page_dir):
         run = _link_run(runs, base.run_name(row["run"], result["scale"]), page_dir)
         *texts, status = map(html.escape, texts)
         rows.append([html.escape(name), *texts, run, status])
+    head = [*head[:-1], "run", head[-1]]
+    used = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column} != {"-"}]
+    head, rows = [head[i] for i in used], [[row[i] for i in used] for row in rows]
     lines = "".join(f"<li>{html.escape(claim_line(claim))}</li>" for claim in result["claims"])
     claims = re.sub(r"[*]{2}(.*?)[*]{2}", r"<b>\1</b>", lines)  # Bold in Markdown.
     plots = "".join(
@@ -139,24 +150,18 @@ def _table_in_html(result, runs, page_dir):
         published = f"<p>Other methods, as the paper lists them: {html.escape(published)}.</p>"
     return (
         f"<h3>Table {table_number(result)}: {html.escape(topic_of(result['table']))}</h3>"
-        + _table([*head[:-1], "run", head[-1]], rows)
+        + _table(head, rows)
         + (f"<p>{CLAIMS_TITLE}</p><ul>{claims}</ul>" if claims else "")
         + plots
         + published
+        + _protocol(result)
     )
 
 
-def _words(result, *, is_open):
-    """The contents of a table's JSON -> its columns and verdicts explained, and its protocol."""
-    lines = [f"<li><b>{word}</b>: {text}</li>" for word, text in COLUMN_WORDS.items()]
-    lines.append(f"<li><b>in parentheses</b>: {PARENTHESES}</li>")
-    lines += [f"<li>a claim <b>{word}</b>: {text}</li>" for word, text in VERDICT_WORDS.items()]
+def _protocol(result):
+    """The contents of a table's JSON -> what all its rows share, folded away."""
     protocol = ", ".join(f"{k} {v}" for k, v in result["shared_protocol"].items())
-    return (
-        f"<details{' open' if is_open else ''}><summary>What the words mean</summary>"
-        f"<ul>{''.join(lines)}</ul>"
-        f"<p><small>Protocol of all rows: {html.escape(protocol)}.</small></p></details>"
-    )
+    return f"<details><summary>Protocol</summary><p>{html.escape(protocol)}</p></details>"
 
 
 def _table(head, rows):

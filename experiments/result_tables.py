@@ -48,15 +48,22 @@ def claim_line(claim: Mapping[str, Any]) -> str:
     """A claim in the JSON -> a line with its verdict and the difference that decided it."""
     single = any(part["seeds"] == 1 and not part["one_training"] for part in claim["parts"])
     note = " (single seed)" if single and claim["verdict"] != INCONCLUSIVE else ""
-    text = f"{claim['claim']}: **{claim['verdict']}{note}**"
+    text = f"{claim['claim']}: **{verdict_of(claim)}{note}**"
     if claim["parts"]:
         parts = sorted(claim["parts"], key=lambda part: part["interval"][0])
         decisive = [part for part in parts if significant_sign(part) == -1] or parts
         text += f" ({difference_text(decisive[0])}"
         text += f"; the smallest of {len(parts)})" if len(parts) > 1 else ")"
     if claim["parts_not_run"]:
-        text += f"; not run: {claim['parts_not_run']} of its differences"
+        text += f"; differences not run: {claim['parts_not_run']}"
     return text
+
+
+def verdict_of(claim: Mapping[str, Any]) -> str:
+    """A claim in the JSON -> its verdict; `not run` if that is for want of rows."""
+    if claim["parts_not_run"] and claim["verdict"] == INCONCLUSIVE:
+        return "not run"
+    return claim["verdict"]
 
 
 def difference_text(part: Mapping[str, Any]) -> str:
@@ -95,7 +102,7 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         if result["scale"] != SUMMARY_SCALE:
             continue
-        verdicts = ["not run" if c["parts_not_run"] else c["verdict"] for c in result["claims"]]
+        verdicts = [verdict_of(claim) for claim in result["claims"]]
         rows_run = f"{num_rows_run(result)} of {len(result['rows'])}"
         counts = [str(verdicts.count(each)) for each in (*VERDICTS, "not run")]
         lines.append([f"{table_number(result)}: {topic_of(result['table'])}", rows_run, *counts])

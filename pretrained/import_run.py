@@ -15,9 +15,8 @@ from model.deeplabv3 import deeplabv3
 from pretrained.initialize import describe
 from pretrained.open_weights import is_checkpoint, named_file, open_weights
 from pretrained.weights import Weights, load
-from training.checkpoints import Checkpoints
+from training.checkpoints import Checkpoints, run_of_checkpoint
 
-RUN_CHECKPOINTS = {"best": "best", "checkpoints": "last"}  # A run's folders: --checkpoint.
 IMPORT_FOLDER = pathlib.Path("runs/imported")
 
 
@@ -58,15 +57,8 @@ def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
 
 def _refuse_checkpoint_of_run(file):
     """Raises ValueError, with the flags, for RUN/best, RUN/checkpoints and a checkpoint in them."""
-    folder = file if file.name in RUN_CHECKPOINTS else file.parent
-    if folder.name not in RUN_CHECKPOINTS or not (folder.parent / "config.json").exists():
-        return
-    checkpoint = RUN_CHECKPOINTS[folder.name]
-    if file != folder and checkpoint == "last":
-        checkpoint = file.name.removeprefix("ckpt-")
-    raise ValueError(
-        f"{file} belongs to a run: use --run={folder.parent} --checkpoint={checkpoint}"
-    )
+    if found := run_of_checkpoint(file):
+        raise ValueError(f"{file} belongs to a run: use --run={found[0]} --checkpoint={found[1]}")
 
 
 def _check(path, weights, config):

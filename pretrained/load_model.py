@@ -1,5 +1,6 @@
 """Third-party weights -> a network with them, in Keras."""
 
+import os
 from typing import Any
 
 import keras
@@ -12,7 +13,11 @@ IMAGENET_BACKBONE = "resnet101_keras"  # The base protocol's (experiments/base.p
 
 
 def load_model(
-    path: str, *, num_classes: int | None = None, backbone: str | None = None, **arguments: Any
+    path: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    backbone: str | None = None,
+    **arguments: Any,
 ) -> keras.Model:
     """A file of third-party weights, or "imagenet" -> a model of deeplabv3 with them.
 
@@ -36,6 +41,7 @@ def load_model(
       ValueError: the file is damaged, of a run, of a network that is not supported, or does not fit
         the arguments; or reading it needs PyTorch, which is not installed.
     """
+    path = str(path)
     if path.endswith(".keras"):
         raise ValueError(
             f"{path} is a model saved by Keras: import model.layers, then "
@@ -43,12 +49,12 @@ def load_model(
         )
     if path != "imagenet" and not is_checkpoint(named_file(path)):
         raise FileNotFoundError(
-            f"There is no file {path}; a run's folder is read by load_run of training/load_run.py."
+            f"There is no file {path}; load_run of training/load_run.py reads the folder of a run."
         )
     weights = open_weights(path, backbone or IMAGENET_BACKBONE)
     if not weights.source_names:
         raise ValueError(
-            f"{path} is a checkpoint of a run: name the run's folder to load_run of "
+            f"{path} is a checkpoint of a run: give the run's folder to load_run of "
             "training/load_run.py."
         )
     if backbone not in (None, weights.model["backbone"]):

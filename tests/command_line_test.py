@@ -117,6 +117,18 @@ def test_help_is_given_at_once(name):
     assert f"python {'' if name in PROGRAMS else '-m '}{name}" in "\n".join(text)
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--config.steps=3"]])
+def test_a_missing_config_lists_those_there_are(arguments):
+    result = subprocess.run(
+        [sys.executable, "train.py", "--config=nowhere.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "there are experiments/base.py:SCALE" in result.stderr and "table13" in result.stderr
+
+
 def test_help_is_given_by_every_command():
     assert len(COMMANDS) >= 9
 

@@ -469,7 +469,7 @@ def test_images_may_be_of_one_size(name, run, shapes_dir, tmp_path):
     how = {"inference": INFERENCE, "size": (65, 97), "data_dir": str(shapes_dir)}
     export = Exporter(run, gate_images=2, **how)
     export.write(name, tmp_path / "fixed")
-    assert export.checkpoint.images[0].shape == (65, 97, 3)
+    assert export.samples.images[0].shape == (65, 97, 3)
     kind = formats.FORMATS[name]
     with pytest.raises(ValueError, match="cannot run the export"):
         wrong = [np.zeros((66, 97, 3), np.float32)]

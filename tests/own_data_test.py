@@ -13,7 +13,7 @@ from PIL import Image
 import train
 from data.build import build
 from experiments import base, own_data
-from experiments.own_data import describe_start, has_imagenet_weights, own_data_config
+from experiments.own_data import describe_start, own_data_config, starts_from_imagenet
 from tests.conftest import ROOT
 from tests.folder_test import make_pets, save_colors
 
@@ -84,16 +84,39 @@ def test_trained_weights_are_started_from_where_there_are_any(tmp_path):
     assert make_config(overrides={"init_from.path": ""}, use_imagenet=True) == random
 
 
+def test_a_run_is_continued_with_its_own_network(tmp_path):
+    first = make_config(use_imagenet=True, overrides={"model.multi_grid": (1, 1, 1)})
+    (tmp_path / "config.json").write_text(first.to_json())
+    overrides = {"init_from.path": str(tmp_path), "init_from.part": "whole"}
+    for use_imagenet in (True, False):
+        config = make_config(overrides=overrides, use_imagenet=use_imagenet)
+        assert config.model == first.model and config.init_from.part == "whole"
+
+
+@pytest.mark.parametrize(
+    "dataset, name",
+    [
+        ("folder/pets", "pets"),
+        ("voc2012", "voc2012"),
+        ("folder/base", "own_base"),
+        ("shapes", "own_shapes"),
+        ("folder/table5", "own_table5"),
+    ],
+)
+def test_a_run_of_own_data_takes_no_folder_of_the_papers_runs(dataset, name):
+    assert own_data.default_run_name(dataset) == name
+
+
 def test_imagenets_weights_are_found_and_a_run_keeps_its_start(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     run = tmp_path / "run"
-    assert not has_imagenet_weights(run)
+    assert not starts_from_imagenet(run)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / own_data.IMAGENET_FILE).touch()
-    assert has_imagenet_weights(run)
+    assert starts_from_imagenet(run)
     run.mkdir()
     (run / "config.json").write_text(make_config().to_json())
-    assert not has_imagenet_weights(run)  # It began before they were downloaded.
+    assert not starts_from_imagenet(run)  # It began before they were downloaded.
 
 
 def run_program(name, *arguments, folder):
@@ -136,5 +159,5 @@ def test_wrong_flags_name_what_there_is(given, said, tmp_path):
     errors = (ValueError, OSError, flags.IllegalFlagValueError)
     with flagsaver.flagsaver(), pytest.raises(errors) as told:
         flags.FLAGS(["train.py", f"--data_dir={tmp_path}", *given])
-        train.config_from_flags(is_chief=True)
+        train.config_from_flags()
     assert said in str(told.value)

@@ -307,7 +307,7 @@ MISTAKES = {
         "No row 'mg999' in table5; there are mg111, mg121, mg124, mg124_rate24, mg124_pooling",
     ),
     "a misspelt field": (["--config.lr=8"], "Did you mean --config.learning_rate?"),
-    "a missing config": (["--config=nowhere.py"], "there are experiments/base.py[:SCALE], "),
+    "a missing config": (["--config=nowhere.py"], "there are experiments/base.py:SCALE, "),
     "an unknown strategy": (["--strategy=two"], "<auto|one_device|mirrored|multi_worker|tpu>"),
     "a missing data set": (
         ["--config=experiments/base.py:voc_small"],

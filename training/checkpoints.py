@@ -144,6 +144,20 @@ def kept_checkpoints(run: pathlib.Path) -> dict[str, str]:
     }
 
 
+def run_of_checkpoint(path: pathlib.Path) -> tuple[pathlib.Path, str] | None:
+    """RUN/best, RUN/checkpoints or a checkpoint in them -> the run, and last, best or a step.
+
+    None for another path.
+    """
+    names = {"best": "best", "checkpoints": "last"}
+    folder = path if path.name in names else path.parent
+    if folder.name not in names or not (folder.parent / "config.json").exists():
+        return None
+    if path != folder and folder.name == "checkpoints":
+        return folder.parent, path.name.removeprefix("ckpt-").removesuffix(".index")
+    return folder.parent, names[folder.name]
+
+
 def step_of(path: str) -> int:
     """A checkpoint's path -> the step that it is from."""
     return int(path.rpartition("-")[2])

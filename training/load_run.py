@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from model.deeplabv3 import deeplabv3, with_new_classifier
-from training.checkpoints import load_weights
+from training.checkpoints import load_weights, run_of_checkpoint
 from training.run_folder import read_config
 
 
@@ -32,6 +32,8 @@ def load_run(
       ValueError: the checkpoint is not kept or is damaged, or run is a file.
     """
     run = pathlib.Path(run)
+    if found := run_of_checkpoint(run):
+        raise ValueError(f"{run} belongs to a run: use load_run({str(found[0])!r}, {found[1]!r}).")
     if run.is_file():
         raise ValueError(
             f"{run} is a file, not a run's folder: third-party weights are read by load_model of "

@@ -37,8 +37,9 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     advice = "choose another --workdir."
     if "steps" in differing:
         advice += (
-            " To train this one further, start from its weights: add "
-            f"--config.init_from.path={workdir} --config.init_from.part=whole there."
+            " To train further, start a new run from the weights of this one: the same command "
+            f"with --config.init_from.path={workdir} --config.init_from.part=whole and another "
+            "--workdir."
         )
     raise FileExistsError(
         f"{workdir} holds a run of another config; {advice} Differences:\n" + "\n".join(fields)
