@@ -316,11 +316,11 @@ def test_the_score_is_that_of_these_weights_in_this_way(run, export, tmp_path):
     (other / "eval.json").write_text(json.dumps(result))
 
     def score(**how):
-        how = {"step": 7, "inference": INFERENCE, "size": None, **how}
+        how = {"checkpoint": "last", "step": 7, "inference": INFERENCE, "size": None, **how}
         return describe(other, as_data(read_config(run)), **how)["provenance"]["evaluation"]
 
     assert score()["miou"] == 0.5
-    assert score(step=8) is None
+    assert score(step=8) is None and score(checkpoint="best") is None
     assert score(inference={**INFERENCE, "scales": MULTI_SCALE}) is None
 
 

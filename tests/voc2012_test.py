@@ -357,9 +357,7 @@ def test_an_unknown_data_set_lists_those_there_are(tmp_path):
 
 def test_what_is_built_is_not_taken_for_built_anew(vocdevkit, tmp_path):
     build_voc(vocdevkit, tmp_path / "shards")
-    with pytest.raises(
-        FileExistsError, match="already exists in .*; delete that folder to build it again"
-    ):
+    with pytest.raises(FileExistsError, match="already exists in .*; --overwrite builds it again"):
         build_voc(vocdevkit, tmp_path / "shards")
 
 

@@ -29,11 +29,9 @@ def open_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Raises FileExistsError where a run's config is another one, with the fields that differ."""
-    theirs, ours = flat(json.loads(read_config(workdir).to_json())), flat(config)
-    differing = [k for k in sorted(ours | theirs) if ours.get(k) != theirs.get(k)]
+    differing = _differing_fields(workdir, config)
     if not differing:
         return
-    fields = [f"  {k}: {theirs.get(k)} (saved), {ours.get(k)} (requested)" for k in differing]
     advice = "choose another --workdir."
     if "steps" in differing:
         advice += (
@@ -41,20 +39,30 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
             f"with --config.init_from.path={workdir} --config.init_from.part=whole and another "
             "--workdir."
         )
+    fields = [
+        f"  {name}: {theirs} (saved), {ours} (requested)"
+        for name, (theirs, ours) in differing.items()
+    ]
     raise FileExistsError(
         f"{workdir} holds a run of another config; {advice} Differences:\n" + "\n".join(fields)
     )
 
 
-def read_finished(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A run's folder -> the content of its eval.json if all steps are taken and scored, or None.
+def _differing_fields(workdir, config):
+    """A run and a config -> the fields that differ, and both values of each."""
+    theirs, ours = flat(json.loads(read_config(workdir).to_json())), flat(config)
+    names = sorted(ours | theirs)
+    return {k: (theirs.get(k), ours.get(k)) for k in names if theirs.get(k) != ours.get(k)}
 
-    config: of the run, as plain data. Raises FileExistsError where the folder has another one.
+
+def read_finished(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A run's folder -> the content of its eval.json if the run is finished, or None.
+
+    That is, all steps of this config, given as plain data, are taken and scored.
     """
     file = workdir / "eval.json"
-    if not file.exists():
+    if not file.exists() or _differing_fields(workdir, config):
         return None
-    check_config(workdir, config)
     result = json.loads(file.read_text())
     return result if result["step"] == config["steps"] else None
 
