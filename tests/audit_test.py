@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from data.build import audit_hash, build
 from data.classes import VOC_CLASS_NAMES, ids_sha256, voc_palette
 from data.features import segmentation_info
 from tests.conftest import ROOT
+from tests.preloaded_python import preloaded_python
 
 
 def photo(seed):
@@ -98,7 +98,7 @@ def test_hashes_near_each_other_are_found_whatever_the_order():
 
 def run_audit(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "data.audit", *map(str, arguments)],
+        [preloaded_python(), "-m", "data.audit", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

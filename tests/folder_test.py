@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from data.folder import find_splits
 from data.mask_classes import ClassesProposed
 from data.pipeline import eval_examples
 from tests.conftest import ROOT
+from tests.preloaded_python import preloaded_python
 
 COLORS = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255), (224, 224, 192)], np.uint8)
 
@@ -103,7 +103,7 @@ def test_a_data_set_is_replaced_only_by_one_that_is_complete(pets):
 
 def run_build(pets, *flags):
     return subprocess.run(
-        [sys.executable, "-m", "data.build", "folder/pets", f"--manual_dir={pets}", *flags],
+        [preloaded_python(), "-m", "data.build", "folder/pets", f"--manual_dir={pets}", *flags],
         cwd=ROOT,
         capture_output=True,
         text=True,

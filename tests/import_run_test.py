@@ -4,7 +4,6 @@ import ast
 import json
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from pretrained.weights import load
 from tests.conftest import ROOT
 from tests.foreign_networks import random_values, tf1_shapes, torchvision_shapes
 from tests.open_weights_test import keras_network, write_tf1
+from tests.preloaded_python import preloaded_python
 from tests.train_test import small_config
 from training.checkpoints import load_weights, read_weights
 from training.run_folder import read_config, read_data
@@ -75,7 +75,7 @@ def test_a_backbone_is_fine_tuned_evaluated_and_exported(shapes_dir, tmp_path, c
 
 def program(folder, name, *arguments):
     """Runs a program in a folder -> what it printed, or says that it failed."""
-    command = [sys.executable, ROOT / name, *arguments]
+    command = [preloaded_python(), ROOT / name, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from absl import flags
@@ -16,6 +15,7 @@ from experiments import base, own_data
 from experiments.own_data import describe_start, own_data_config, starts_from_imagenet
 from tests.conftest import ROOT
 from tests.folder_test import make_pets, save_colors
+from tests.preloaded_python import preloaded_python
 
 
 def make_config(splits=("train", "val"), images=27, dataset="folder/pets", **arguments):
@@ -121,7 +121,7 @@ def test_imagenets_weights_are_found_and_a_run_keeps_its_start(tmp_path, monkeyp
 
 def run_program(name, *arguments, folder):
     return subprocess.run(
-        [sys.executable, ROOT / name, *arguments],
+        [preloaded_python(), ROOT / name, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -3,22 +3,30 @@
     python -P tests/preloaded_python.py SOCKET
 
 It waits at a Unix socket for command lines of `python`, and runs each in a fork of itself, which
-starts at once: importing TensorFlow takes several seconds. `client` is the program that sends one
-there; on PATH, as `python`, it takes the place of the interpreter.
+starts at once: importing TensorFlow takes several seconds. start_server writes FOLDER/python, which
+sends one there and takes the place of the interpreter.
 
 With PARSE_ONLY in its environment, a command line is read to the end and goes no further: flags are
 parsed, configs built, and rows looked up, but nothing is run.
 """
 
 import argparse
+import atexit
+import contextlib
+import functools
 import json
 import os
 import pathlib
 import runpy
+import signal
 import socket
+import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 import traceback
+from collections.abc import Iterator
 
 # It starts in isolated mode, without site-packages: for the standard library alone, this is fast.
 CLIENT = """#!{python} -IS
@@ -33,9 +41,32 @@ with socket.socket(socket.AF_UNIX) as server:
 """
 
 
-def client(address: str) -> str:
-    """The server's socket -> the program that takes the place of `python`."""
-    return CLIENT.format(python=sys.executable, address=address)
+@functools.cache
+def preloaded_python() -> str:
+    """The program that takes the place of `python` for all tests of this process."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    folder = stack.enter_context(tempfile.TemporaryDirectory())  # pytest's are too long a path.
+    stack.enter_context(start_server(pathlib.Path(folder)))
+    return f"{folder}/python"
+
+
+@contextlib.contextmanager
+def start_server(folder: pathlib.Path) -> Iterator[None]:
+    """Writes FOLDER/python, the client of a server that runs until the end of the context."""
+    address = folder / "socket"
+    (folder / "python").write_text(CLIENT.format(python=sys.executable, address=str(address)))
+    (folder / "python").chmod(0o755)
+    # -P: what a program imports is of its own folder, not of this one.
+    process = subprocess.Popen([sys.executable, "-P", __file__, address], start_new_session=True)
+    try:
+        while not address.exists():
+            assert process.poll() is None, "It ended before its first command."
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def serve(address: str) -> None:

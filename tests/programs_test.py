@@ -18,6 +18,7 @@ from evaluation.results import read_counts
 from experiments.base import as_data
 from model.deeplabv3 import deeplabv3
 from tests.conftest import ROOT
+from tests.preloaded_python import preloaded_python
 from training.checkpoints import load_weights
 from training.run_folder import read_config
 
@@ -32,7 +33,7 @@ SMALL = [
 def program(name, *arguments):
     """Runs a program -> its exit code, and what it printed on both outputs."""
     result = subprocess.run(
-        [sys.executable, ROOT / name, *map(str, arguments)],
+        [preloaded_python(), ROOT / name, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

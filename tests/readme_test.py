@@ -10,11 +10,9 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ from PIL import Image
 from data import shapes
 from data.build import build
 from tests.conftest import ROOT
-from tests.preloaded_python import client
+from tests.preloaded_python import start_server
 from tests.programs_test import SMALL
 
 FILES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -248,26 +246,15 @@ def programs() -> Iterator[pathlib.Path]:
     """A folder with bin/python, which starts at once, and stand_ins/."""
     with tempfile.TemporaryDirectory() as name:  # pytest's paths are too long for a socket.
         folder = pathlib.Path(name)
-        address = folder / "socket"
         (folder / "bin").mkdir()
         (folder / "stand_ins").mkdir()
-        (folder / "bin" / "python").write_text(client(str(address)))
         for program, script in STAND_INS.items():
             script = script.replace("{bash}", BASH).replace("{python}", sys.executable)
             (folder / "stand_ins" / program).write_text(f"#!{BASH}\n{script}\n")
         for file in folder.glob("*/*"):
             file.chmod(0o755)
-        # -P: what it imports is of the copy, not of this repository.
-        command = [sys.executable, "-P", ROOT / "tests" / "preloaded_python.py", address]
-        process = subprocess.Popen(command, start_new_session=True)
-        try:
-            while not address.exists():
-                assert process.poll() is None, "It ended before its first command."
-                time.sleep(0.1)
+        with start_server(folder / "bin"):
             yield folder
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 class Copy(NamedTuple):
