@@ -1,9 +1,11 @@
 """TFDS builder: your own images and masks, from a folder.
 
 --manual_dir holds images/ and masks/, with the same file names up to the suffix, or a pairs.csv
-with the columns image, mask and optionally split; its paths are relative to the folder. Without a
-split column, train.txt and val.txt list the names of each split. Without these files, a tenth of
-the images, chosen by the hash of their names, are val, and the others train.
+with the columns image, mask and optionally split; its paths are relative to the folder. An ending
+that all masks share, such as _mask, or all images, such as _img, is not part of the name. Without a
+split column, train.txt and val.txt list the names of each split. Without these files, images/train/
+and images/val/ are the splits, or a tenth of the images, chosen by the hash of their names, are
+val, and the others train.
 
 Masks are PNGs of class ids, with a palette, or of RGB colors. classes.json gives each class a name,
 a color to display it in, and its value in the masks; `ignored` lists values that are neither
@@ -13,9 +15,14 @@ builds with the placeholders.
 """
 
 import csv
+import glob
 import hashlib
+import itertools
+import os
 import pathlib
+import posixpath
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,10 +37,25 @@ from data.mask_classes import (
     read_classes,
     read_mask,
 )
-from data.photos import is_leftover
+from data.photos import PHOTO_SUFFIXES, is_leftover
 from data.terminal import track
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Of files that are meant as images, whether or not they can be read.
+IMAGE_SUFFIXES = (*PHOTO_SUFFIXES, ".bmp", ".gif", ".tif", ".tiff")
+# Of names, if all images or all masks have the same one.
+IMAGE_ENDING = re.compile(r"[-_.](leftImg8bit|images?|img|rgb|sat)$", re.IGNORECASE)
+MASK_ENDING = re.compile(
+    r"[-_.]((gtFine|gtCoarse)_labelIds|labelIds|labels?|masks?|seg|segmentation|gt)$", re.IGNORECASE
+)
+SPLIT_FOLDERS = {  # In images/ and masks/: the split that a folder holds.
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
 ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
@@ -102,10 +124,9 @@ def find_splits(folder: pathlib.Path) -> dict[str, Pairs]:
         pairs, splits = read_pairs(folder / "pairs.csv")
     else:
         pairs, splits = match_names(folder / "images", folder / "masks"), None
-    if splits is None:
-        splits = read_split_lists(folder, pairs)
-    if splits is None:
-        splits = split_by_hash(pairs)
+    splits = (
+        splits or read_split_lists(folder, pairs) or split_by_folder(pairs) or split_by_hash(pairs)
+    )
     for split, names in splits.items():
         if not names:
             raise ValueError(
@@ -149,7 +170,7 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
             raise ValueError(
                 f"{where}: invalid split name {split!r}. Use, for example, train or val."
             )
-        name = pathlib.PurePath(row["image"]).with_suffix("").as_posix()
+        name = pair_name(pathlib.PurePath(row["image"]))
         if name in pairs:
             raise ValueError(f"{where}: {name} is listed twice; delete one line.")
         pairs[name] = (csv_file.parent / row["image"], csv_file.parent / row["mask"])
@@ -161,27 +182,85 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
 
 
 def match_names(images: pathlib.Path, masks: pathlib.Path) -> Pairs:
-    """Two folders -> the pairs of files with one name; ValueError for a file without a partner."""
-    files = {}
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is missing. {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        files[folder] = {}
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() not in IMAGE_SUFFIXES or is_leftover(file):
-                continue
-            if other := files[folder].get(file.stem):
-                raise ValueError(
-                    f"{other} and {file} have the same name; rename or delete one of them."
-                )
-            files[folder][file.stem] = file
-    if unmatched := sorted(files[images].keys() ^ files[masks].keys()):
-        other = masks if unmatched[0] in files[images] else images
+    """Two folders -> the pairs of files with one name, or one up to an ending such as _mask.
+
+    Images of a split "test" are left out if it has no masks. Raises ValueError for a file without
+    a partner, and FileNotFoundError for a folder that is missing.
+    """
+    image_files, mask_files = list_files(images), list_files(masks)
+    if not any(name.startswith("test/") for name in mask_files):
+        test = [name for name in image_files if name.startswith("test/")]
+        image_files = {name: image_files[name] for name in image_files.keys() - test}
+        if test:
+            print(f"{len(test)} images of test have no masks and are left out.", flush=True)
+    choices = itertools.product(
+        (image_files, cut_ending(image_files, IMAGE_ENDING)),
+        (mask_files, cut_ending(mask_files, MASK_ENDING)),
+    )
+    # Of equally good choices the first, which cuts nothing off.
+    image_files, mask_files = min(choices, key=lambda both: len(both[0].keys() ^ both[1].keys()))
+    if unmatched := sorted(image_files.keys() ^ mask_files.keys()):
+        name = unmatched[0]
         raise ValueError(
-            f"{unmatched[0]} has no partner in {other}, and there are {len(unmatched) - 1} more "
-            "such files. Add the partners, or remove the files without one."
+            f"{image_files.get(name) or mask_files[name]} has no partner in "
+            f"{masks if name in image_files else images}, and there are {len(unmatched) - 1} more "
+            "such files. Add the partners, remove the files without one, or write "
+            f"{images.parent / 'pairs.csv'} with the columns image and mask."
         )
-    return {name: (files[images][name], files[masks][name]) for name in files[images]}
+    return {name: (image_files[name], mask_files[name]) for name in sorted(image_files)}
+
+
+def list_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """A folder -> the files in it, and in its folders, that are meant as images, by pair_name.
+
+    If all of them are in folders of splits, these have the split's name: train, val or test. Raises
+    FileNotFoundError if the folder is missing, and ValueError if it holds no such file or two of
+    one name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing. {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+    paths = map(pathlib.PurePath, sorted(glob.glob("**", root_dir=folder, recursive=True)))
+    paths = [
+        path
+        for path in paths
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not is_leftover(folder / path)
+        and not (folder / path).is_dir()
+    ]
+    if not paths:
+        raise ValueError(f"{folder} holds no image: no file with one of {' '.join(IMAGE_SUFFIXES)}")
+    in_splits = all(len(p.parts) > 1 and p.parts[0].lower() in SPLIT_FOLDERS for p in paths)
+    files: dict[str, pathlib.Path] = {}
+    for path in paths:
+        first, *others = path.parts
+        name = pair_name(
+            pathlib.PurePath(SPLIT_FOLDERS[first.lower()], *others) if in_splits else path
+        )
+        if other := files.get(name):
+            raise ValueError(
+                f"{other} and {folder / path} have the same name; rename or delete one of them."
+            )
+        files[name] = folder / path
+    return files
+
+
+def pair_name(image: pathlib.PurePath) -> str:
+    r"""An image's path -> the name of its pair, which is the id of its example.
+
+    It is the path without the suffix, and without .. and /: eval.py --masks writes ID.png below a
+    folder. It is in Unicode's form NFC, because macOS writes accents as letters of their own. Bytes
+    that are not UTF-8 are written as \xe9.
+    """
+    parts = posixpath.normpath(image.with_suffix("").as_posix()).split("/")
+    name = "/".join(part for part in parts if part not in ("", ".."))
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def cut_ending(files: dict[str, pathlib.Path], ending: re.Pattern) -> dict[str, pathlib.Path]:
+    """Files by name -> the same, without the ending of their names if all have the same one."""
+    endings = {found and found.group().lower() for found in map(ending.search, files)}
+    cut = {ending.sub("", name): file for name, file in files.items()}
+    return cut if len(endings) == 1 and len(cut) == len(files) else files
 
 
 def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]] | None:
@@ -189,7 +268,10 @@ def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]]
     lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
     if not any(file.exists() for file in lists.values()):
         return None
-    splits = {split: read_ids(file) for split, file in lists.items()}
+    splits = {
+        split: [unicodedata.normalize("NFC", name) for name in read_ids(file)]  # As pair_name.
+        for split, file in lists.items()
+    }
     for split, names in splits.items():
         if unknown := [name for name in names if name not in pairs]:
             raise ValueError(
@@ -203,6 +285,17 @@ def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]]
     if omitted := len(pairs) - sum(map(len, splits.values())):
         print(f"{omitted} pairs are in neither train.txt nor val.txt and are left out.")
     return splits
+
+
+def split_by_folder(pairs: Pairs) -> dict[str, list[str]] | None:
+    """Pairs -> the names of each split, which their names begin with; None without such folders."""
+    splits: dict[str, list[str]] = {}
+    for name in pairs:
+        folder, _, rest = name.partition("/")
+        if not rest or folder not in SPLIT_FOLDERS.values():
+            return None
+        splits.setdefault(folder, []).append(name)
+    return {"train": [], "val": []} | splits if len(splits) > 1 else None
 
 
 def split_by_hash(pairs: Pairs) -> dict[str, list[str]]:
