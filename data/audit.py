@@ -130,7 +130,7 @@ def summarize_split(
 
     Returns:
       The number of images, the hash of their ids, pixels and images of each class, ids of images
-      that show each class, the share of ignored pixels, and the ids of blank and of faulty examples.
+      that show each class, the share of ignored pixels, and the ids of blank and faulty examples.
     """
     num_classes = len(builder.info.metadata["class_names"])
     num_examples = builder.info.splits[split].num_examples
