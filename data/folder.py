@@ -33,7 +33,7 @@ from data.mask_classes import (
     read_classes,
     read_mask,
 )
-from data.pairing import Pairs, match_names, pair_name, split_by_folder
+from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
@@ -151,7 +151,7 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
         name = pair_name(pathlib.PurePath(row["image"]))
         if name in pairs:
             raise ValueError(f"{where}: {name} is listed twice; delete one line.")
-        pairs[name] = (csv_file.parent / row["image"], csv_file.parent / row["mask"])
+        pairs[name] = tuple(find_file(csv_file.parent / row[part]) for part in ("image", "mask"))
         for file in pairs[name]:
             if not file.exists():
                 raise FileNotFoundError(f"{where}: {file} is missing. Fix that line.")

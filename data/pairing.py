@@ -1,4 +1,4 @@
-"""Your own images and masks: the files in images/ and masks/ that belong together, and their names."""
+"""Your own images and masks: which files of images/ and masks/ are a pair, and its name."""
 
 import glob
 import itertools
@@ -104,6 +104,12 @@ def pair_name(image: pathlib.PurePath) -> str:
     parts = posixpath.normpath(image.with_suffix("").as_posix()).split("/")
     name = "/".join(part for part in parts if part not in ("", ".."))
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def find_file(path: pathlib.Path) -> pathlib.Path:
+    """A path -> the file of that name, with its accents as macOS or as other systems write them."""
+    forms = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))
+    return next(filter(pathlib.Path.exists, map(pathlib.Path, forms)), path)
 
 
 def cut_ending(files: dict[str, pathlib.Path], ending: re.Pattern) -> dict[str, pathlib.Path]:

@@ -128,6 +128,18 @@ def test_names_that_other_systems_write_are_paired_and_built(pets):
     }
 
 
+@pytest.mark.parametrize("disk, listed", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_csv_names_accents_in_either_form(pets, disk, listed):
+    make_pets(pets, save_gray, number=2)
+    file = pets / "images" / f"{unicodedata.normalize(disk, 'é')}.jpg"
+    (pets / "images" / "pet00.jpg").rename(file)
+    name = unicodedata.normalize(listed, "é")
+    lines = [f"images/{name}.jpg,masks/pet00.png", "images/pet01.jpg,masks/pet01.png"]
+    (pets / "pairs.csv").write_text("\n".join(["image,mask", *lines]))
+    pairs = {name: pair for split in find_splits(pets).values() for name, pair in split.items()}
+    assert pairs["images/é"][0].samefile(file)
+
+
 def test_an_id_stays_below_the_folder_of_its_masks(pets):
     make_pets(pets, save_gray)
     lines = [f"../pets/images/pet00.jpg,masks/pet00.png\n{pets}/images/pet01.jpg,masks/pet01.png"]
