@@ -15,6 +15,7 @@ of the piece in place of the whole photo. ResNet-101 takes at most 5 GB of memor
 
 import io
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -55,6 +56,8 @@ from model.deeplabv3 import HEADS, deeplabv3
 from pretrained.import_run import import_run
 from training.checkpoints import load_weights
 from training.run_folder import read_config, read_data
+
+MAX_NAME_BYTES = 255  # Of a file, on the file systems of Linux, macOS and Windows.
 
 
 class Predictor(NamedTuple):
@@ -114,7 +117,7 @@ def from_saved_model(folder: pathlib.Path) -> Predictor:
 
 
 def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
-    """Raises ValueError where output is a file or holds photos, or two would become one mask."""
+    """Raises ValueError if the results of a photo cannot be written, or would replace a file."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output={output} is a file; name a folder.")
     if any(file.parent == output.absolute() for file in photos):
@@ -124,6 +127,8 @@ def check_names(photos: list[pathlib.Path], output: pathlib.Path) -> None:
         )
     by_stem = {}
     for file in photos:
+        if len(os.fsencode(f"{file.stem}_overlay.jpg")) > MAX_NAME_BYTES:
+            raise ValueError(f"{file} has too long a name for its results; rename it.")
         if (other := by_stem.setdefault(file.stem, file)) != file:
             raise ValueError(
                 f"{other} and {file} would both be written to {output / file.stem}_mask.png: "

@@ -46,6 +46,7 @@ from data.pipeline import READ_CONFIG, SKIP_DECODING
 from data.sbd_agreement import MIN_AGREEMENT, compare_sbd_to_voc
 
 HASH_BITS = 64
+HASHED_SIZE = (32, 32)  # Of imagehash.phash, which looks at the image as gray and no larger.
 MAX_HASH_DISTANCE = 4  # Bits; ours. Up to here, images look the same to a person.
 EXAMPLES_PER_CHUNK = 256  # In memory at a time.
 NUM_SAMPLES = 3  # Images of each class on the page.
@@ -66,17 +67,20 @@ def audit(
       sbd_against_voc, problems}, where near lists images that look the same.
     """
     against = compare_sbd_to_voc(manual_dir) if manual_dir else None
-    splits, hashes = {}, {}
+    splits, ids, hashes = {}, {}, {}
     for split in builder.info.splits:
         examples = list(inspect_split(builder, split))
-        hashes[split] = {example["id"]: example["hash"] for example in examples}
+        ids[split] = {example["id"] for example in examples}
+        hashes[split] = {
+            example["id"]: example["hash"] for example in examples if example["hash"] is not None
+        }
         splits[split] = summarize_split(builder, split, examples)
     shared = {
         f"{train} and {scored}": {
-            "ids": sorted(hashes[train].keys() & hashes[scored].keys()),
+            "ids": sorted(ids[train] & ids[scored]),
             "near": find_near_duplicates(hashes[train], hashes[scored]),
         }
-        for train, scored in split_pairs(hashes)
+        for train, scored in split_pairs(ids)
     }
     result = {"dataset": builder.info.full_name, "splits": splits, "shared": shared}
     result["sbd_against_voc"] = against
@@ -84,17 +88,22 @@ def audit(
 
 
 def inspect_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
-    """A split -> for each example its id, perceptual hash, sizes, pixel counts and wrong ids."""
+    """A split -> for each example its id, perceptual hash, sizes, pixel counts and wrong ids.
+
+    The hash of a blank image is None: all images of one color have the same one.
+    """
     num_classes = len(builder.info.metadata["class_names"])
 
     def inspect(encoded):
         image = Image.open(io.BytesIO(encoded["image"])).convert("RGB")
+        small = image.convert("L").resize(HASHED_SIZE, Image.Resampling.LANCZOS)
+        darkest, lightest = small.getextrema()
         label = np.array(Image.open(io.BytesIO(encoded["label"])))
         counts = np.bincount(label.ravel(), minlength=256)
         wrong = np.flatnonzero(counts[num_classes:IGNORE_LABEL]) + num_classes
         return {
             "id": encoded["id"].decode(),
-            "hash": imagehash.phash(image).hash.ravel(),
+            "hash": imagehash.phash(small).hash.ravel() if darkest < lightest else None,
             "sizes": (image.size, label.shape[::-1]),
             "counts": counts,
             "wrong": wrong.tolist(),
@@ -121,7 +130,7 @@ def summarize_split(
 
     Returns:
       The number of images, the hash of their ids, pixels and images of each class, ids of images
-      that show each class, the share of ignored pixels, and the ids of faulty examples.
+      that show each class, the share of ignored pixels, and the ids of blank and faulty examples.
     """
     num_classes = len(builder.info.metadata["class_names"])
     num_examples = builder.info.splits[split].num_examples
@@ -134,6 +143,7 @@ def summarize_split(
         "official_ids_sha256": getattr(builder, "SPLIT_IDS_SHA256", {}).get(split),
         "pixels": pixels[:num_classes].tolist(),
         "images_with": images[:num_classes].tolist(),
+        "blank": [example["id"] for example in examples if example["hash"] is None],
         "samples": [select_samples(examples, class_id) for class_id in range(num_classes)],
         "ignored": float(pixels[IGNORE_LABEL] / pixels.sum()),
         "all_ignored": [
@@ -177,7 +187,10 @@ def find_near_duplicates(
 
     A pair is near if its hashes differ in at most MAX_HASH_DISTANCE bits.
     """
-    ours, theirs = (np.array([*hashes.values()], np.float32) * 2 - 1 for hashes in (train, scored))
+    ours, theirs = (
+        np.array([*hashes.values()], np.float32).reshape(-1, HASH_BITS) * 2 - 1
+        for hashes in (train, scored)
+    )
     train_ids, scored_ids = list(train), list(scored)
     pairs = []
     for begin in range(0, len(ours), HASHES_PER_CHUNK):
@@ -223,6 +236,8 @@ def format_summary(result: dict[str, Any]) -> str:
             f"{len(facts['all_ignored'])} all 255, {len(facts['out_of_range'])} out of range, "
             f"{len(facts['size_mismatch'])} size mismatches"
         )
+        if blank := len(facts["blank"]):
+            lines.append(f"{'':14}{blank} images of one color, not compared with other splits")
     for pair, found in result["shared"].items():
         lines.append(f"{pair}: {len(found['ids'])} shared ids, {len(found['near'])} similar images")
     if against := result["sbd_against_voc"]:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from data.classes import CITYSCAPES_CLASSES, CITYSCAPES_SPLIT_SIZES, IGNORE_LABEL, ORIGINALS
 from data.features import make_example, read_label, segmentation_info
+from data.photos import is_leftover
 from data.terminal import track
 
 SPLIT_FOLDERS = {  # Folder of the labels; subfolder there and in leftImg8bit.
@@ -53,7 +54,8 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, root: pathlib.Path, kind: str, folder: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        images = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
+        found = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))
+        images = [image for image in found if not is_leftover(image)]
         if not images:
             raise FileNotFoundError(f"No CITY/*_leftImg8bit.png in {root}/leftImg8bit/{folder}.")
         for image in track(images, f"reading {kind}/{folder}", len(images)):

@@ -11,24 +11,30 @@ pixels that contain VOC's classes, which can be read in two ways:
 - per_region: at least one region of a VOC class has more than 1000 pixels;
 - summed: the regions of VOC classes have more than 1000 pixels together, as in torchvision.
 
-Both counts are printed. Areas are those in COCO's JSON. Reading train2017's JSON needs about 3 GB
-of memory.
+Both counts are printed. Areas are those in COCO's JSON; a region without one has the number of its
+pixels. An image without a size has that of its photo. Reading train2017's JSON needs about 3 GB of
+memory.
 """
 
+import contextlib
 import json
+import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from data.classes import COCO_NAMES, IGNORE_LABEL, ORIGINALS, VOC_CLASS_NAMES, voc_palette
 from data.features import make_example, segmentation_info
-from data.terminal import track
+from data.terminal import first_line, track
 
 MIN_AREA = 1_000  # Pixels. Sec. 4.1.
+
+MAX_OUTLINE = 4_000_000  # Pixels along a polygon, for which pycocotools takes 320 MB. Ours.
 
 Annotation = dict[str, Any]  # From COCO's JSON, with VOC's class id as "class_id".
 
@@ -70,7 +76,7 @@ class CocoVoc21(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, json_file: pathlib.Path, folder: pathlib.Path
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        images, annotations = read_annotations(json_file)
+        images, annotations = read_annotations(json_file, folder)
         selected = {
             rule: [key for key, regions in annotations.items() if is_selected(regions)]
             for rule, is_selected in SELECTION_RULES.items()
@@ -81,45 +87,141 @@ class CocoVoc21(tfds.core.GeneratorBasedBuilder):
         if not keys:
             raise ValueError(f"{json_file}: the rule {self.builder_config.name} selects no image.")
         for key in track(keys, f"drawing {folder.name}", len(keys)):
-            image = images[key]
-            label = draw_label(annotations[key], image["height"], image["width"], json_file)
-            name = pathlib.Path(image["file_name"]).stem
-            yield name, make_example(name, folder / image["file_name"], label, json_file)
+            height, width = read_size(images[key], folder, json_file)
+            label = draw_label(annotations[key], height, width, json_file)
+            name = example_name(images[key])
+            yield name, make_example(name, folder / images[key]["file_name"], label, json_file)
 
 
 def read_annotations(
-    json_file: pathlib.Path,
+    json_file: pathlib.Path, folder: pathlib.Path
 ) -> tuple[dict[int, dict[str, Any]], dict[int, list[Annotation]]]:
     """COCO's JSON -> its images by id, and the regions of VOC's classes by their image's id.
 
     Args:
       json_file: instances_train2017.json or instances_val2017.json.
+      folder: its photos, whose sizes are needed for regions without an area.
 
     Returns:
-      The images as the JSON has them; the regions of each, with VOC's class ids.
+      The images as the JSON has them; the regions of each, with VOC's class ids and an area.
 
     Raises:
-      ValueError: The file is invalid. The message names it.
+      ValueError: The file, or one of its entries, is invalid. The message names it.
+      FileNotFoundError: The photo of a region without an area is missing.
     """
-    try:
-        content = json.loads(json_file.read_text())
-        images = {image["id"]: image for image in content["images"]}
-        category_ids = {category["name"]: category["id"] for category in content["categories"]}
-        class_ids = {
-            category_ids[COCO_NAMES.get(name, name)]: class_id
-            for class_id, name in enumerate(VOC_CLASS_NAMES[1:], start=1)
-        }
-        regions: dict[int, list[Annotation]] = {}
-        for region in content["annotations"]:
-            if region["category_id"] in class_ids:
-                region["area"] = float(region["area"])
-                region["class_id"] = class_ids[region["category_id"]]
-                regions.setdefault(images[region["image_id"]]["id"], []).append(region)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{json_file} is not an instances JSON of COCO: {error!r}. Unpack it again."
-        ) from error
+    images, categories, annotations = _read_instances(json_file)
+    class_ids = find_class_ids(categories, json_file)
+    regions: dict[int, list[Annotation]] = {}
+    for region in annotations:
+        with _naming_region(region, json_file):
+            _check_references(region, images, categories)
+        if region["category_id"] not in class_ids:
+            continue
+        region["class_id"] = class_ids[region["category_id"]]
+        if "area" not in region:
+            size = read_size(images[region["image_id"]], folder, json_file)
+            region["area"] = np.count_nonzero(draw_label([region], *size, json_file))
+        with _naming_region(region, json_file):
+            region["area"] = _check_area(region["area"])
+        regions.setdefault(region["image_id"], []).append(region)
     return images, regions
+
+
+def _read_instances(json_file):
+    """COCO's JSON -> its images and names of categories, by their ids, and its annotations."""
+    try:
+        content = json.loads(json_file.read_text(encoding="utf-8-sig"))
+        images = {image["id"]: image for image in content["images"]}
+        categories = {category["id"]: category["name"] for category in content["categories"]}
+        names = {example_name(image) for image in images.values()}
+        if not all(isinstance(region, dict) for region in content["annotations"]):
+            raise TypeError("an annotation is not an object")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{json_file} is not an instances JSON of COCO: {type(error).__name__}: "
+            f"{first_line(error)}. Unpack it again."
+        ) from error
+    if len(names) < len(content["images"]) or len(categories) < len(content["categories"]):
+        raise ValueError(
+            f"{json_file}: two images or two categories have one id, or two images one file_name "
+            "up to its suffix. Delete one of the two."
+        )
+    return images, categories, content["annotations"]
+
+
+def example_name(image: Mapping[str, Any]) -> str:
+    """An image of the JSON -> its example's id: the path of its file without the suffix."""
+    return pathlib.PurePath(image["file_name"]).with_suffix("").as_posix()
+
+
+def find_class_ids(categories: Mapping[int, str], json_file: pathlib.Path) -> dict[int, int]:
+    """Names of categories by id -> VOC's class ids by the ids of their categories.
+
+    Prints the classes without a category, which no label will have. Raises ValueError if all are.
+    """
+    names = [COCO_NAMES.get(name, name) for name in VOC_CLASS_NAMES]
+    class_ids = {key: names.index(name) for key, name in categories.items() if name in names[1:]}
+    missing = [name for name in names[1:] if name not in categories.values()]
+    if not class_ids:
+        raise ValueError(
+            f"{json_file}: no category has a name of COCO's: {', '.join(missing)}. Rename the "
+            "categories."
+        )
+    if missing:
+        print(f"{json_file.name}: without regions of {', '.join(missing)}.", flush=True)
+    return class_ids
+
+
+@contextlib.contextmanager
+def _naming_region(region, json_file):
+    """Any error becomes a ValueError that names the file, the region and its image."""
+    try:
+        yield
+    except Exception as error:  # pycocotools raises any type of error for invalid JSON.
+        raise ValueError(
+            f"{json_file}: region {region.get('id')} of image {region.get('image_id')} is "
+            f"invalid: {first_line(error)}. Correct it, or delete it."
+        ) from error
+
+
+def _check_references(region, images, categories):
+    """Raises ValueError unless the region's image and category are listed in the JSON."""
+    for key, listed in (("image_id", images), ("category_id", categories)):
+        if region.get(key) not in listed:
+            part = "images" if listed is images else "categories"
+            raise ValueError(f"its {key} is {region.get(key)}, which `{part}` does not list")
+
+
+def _check_area(area):
+    """A region's area -> the same as a number. Raises ValueError if it is negative or infinite."""
+    if not 0 <= float(area) < math.inf:  # A NaN would not select its image, without a word.
+        raise ValueError(f"its area is {area}; without one, its pixels are counted")
+    return float(area)
+
+
+def read_size(
+    image: Mapping[str, Any], folder: pathlib.Path, json_file: pathlib.Path
+) -> tuple[int, int]:
+    """An image of the JSON -> height and width of its photo, from the photo's header.
+
+    Raises FileNotFoundError without the photo, and ValueError if it cannot be read or the JSON
+    gives it another size.
+    """
+    file = folder / image["file_name"]
+    try:
+        with Image.open(file) as photo:
+            width, height = photo.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} is missing. Unpack {folder.name} again.") from None
+    except Exception as error:  # Pillow's parsers raise any type of error for damaged files.
+        raise ValueError(f"{file} cannot be read: {first_line(error)}. Unpack it again.") from error
+    given = image.get("height", height), image.get("width", width)
+    if given != (height, width):
+        raise ValueError(
+            f"{json_file} gives image {image['id']} {given[1]} x {given[0]} pixels, but {file} has "
+            f"{width} x {height}. Use the photo that the regions were drawn on."
+        )
+    return height, width
 
 
 def draw_label(
@@ -132,13 +234,8 @@ def draw_label(
     label = np.zeros((height, width), np.uint8)
     covered = np.zeros((height, width), bool)
     for region in regions:
-        try:
-            inside = decode_region(region["segmentation"], height, width)
-        except Exception as error:  # pycocotools raises any type of error for invalid JSON.
-            raise ValueError(
-                f"{json_file}: region {region.get('id')} of image {region['image_id']} cannot be "
-                f"drawn: {error!r}."
-            ) from error
+        with _naming_region(region, json_file):
+            inside = decode_region(region.get("segmentation"), height, width)
         label[inside] = region["class_id"]
         label[inside & covered] = IGNORE_LABEL
         covered |= inside
@@ -146,14 +243,94 @@ def draw_label(
 
 
 def decode_region(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Polygons, or an uncompressed or compressed RLE -> [height, width] bool."""
-    if isinstance(segmentation, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    mask = coco_mask.decode(encoded)
-    if mask.shape != (height, width):
-        raise ValueError(f"its mask is {mask.shape}, the image {(height, width)}")
-    return mask.astype(bool)
+    """Polygons, or an uncompressed or compressed RLE -> [height, width] bool.
+
+    A polygon is clipped to the image. One of fewer than three points encloses nothing. Raises
+    ValueError for what is not a region of an image of that size.
+    """
+    if not isinstance(segmentation, list):
+        return decode_run_lengths(segmentation, height, width)
+    for polygon in segmentation:
+        check_polygon(polygon, height, width)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        if any(segmentation):
+            raise ValueError(
+                "its polygons have fewer than three points; of a box, write all four corners"
+            )
+        return np.zeros((height, width), bool)
+    encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return coco_mask.decode(encoded).astype(bool)
+
+
+def check_polygon(polygon: Any, height: int, width: int) -> None:
+    """Raises ValueError unless [x, y, x, y, ...] can be drawn on an image of that size.
+
+    pycocotools walks along the outline and keeps each step in memory, also outside the image, and
+    NaN or infinity ends the process. Up to an image's width or height outside, it is clipped.
+    """
+    points = np.array(polygon)
+    if points.ndim != 1 or (points.size and points.dtype.kind not in "iuf"):
+        raise ValueError("a polygon is not a list of numbers, x and y in turn")
+    if points.size % 2:
+        raise ValueError(f"a polygon has {points.size} numbers, one x or y too few")
+    points = points.reshape(-1, 2)
+    size = np.array([width, height])
+    inside = ((points >= -size) & (points <= 2 * size)).all(1)  # False for NaN.
+    if not inside.all():
+        x, y = points[~inside][0]
+        raise ValueError(
+            f"the point ({x:g}, {y:g}) is not in or near the image of {width} x {height} pixels"
+        )
+    steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(1, initial=0)
+    if steps.sum() > MAX_OUTLINE:
+        raise ValueError(
+            f"a polygon is {steps.sum():g} pixels long, at most {MAX_OUTLINE} are read"
+        )
+
+
+def decode_run_lengths(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """An uncompressed or compressed RLE -> [height, width] bool.
+
+    Runs go down the columns, outside and inside the region in turn. Raises ValueError unless they
+    are of an image of that size.
+    """
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError("its segmentation is neither polygons nor run lengths")
+    if segmentation["size"] != [height, width]:
+        raise ValueError(
+            f"its run lengths are of the size {segmentation['size']}, the image is of "
+            f"{[height, width]}"
+        )
+    counts = segmentation["counts"]
+    counts = np.array(unpack_counts(counts) if isinstance(counts, str) else counts)
+    if counts.ndim != 1 or counts.dtype.kind not in "iu":
+        raise ValueError("its run lengths are not a list of whole numbers")
+    # Each first, because their sum could overflow.
+    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
+        raise ValueError(f"its run lengths do not add up to the {height * width} pixels")
+    return np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(width, height).T
+
+
+def unpack_counts(text: str) -> list[int]:
+    """COCO's compressed run lengths -> run lengths. Raises ValueError if the text is cut off.
+
+    A character holds five bits, the lowest first, and whether more follow. From the fourth on, a
+    number is the difference from the last but one. As rleFrString of pycocotools, which reads past
+    the end of a text that is cut off.
+    """
+    counts, value, bits = [], 0, 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or bits > 30:
+            raise ValueError(f"its compressed run lengths have an invalid {character!r}")
+        value |= (code & 31) << bits
+        bits += 5
+        if not code & 32:
+            if code & 16:  # Negative.
+                value -= 1 << bits
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = bits = 0
+    if bits:
+        raise ValueError("its compressed run lengths are cut off")
+    return counts

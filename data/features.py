@@ -105,7 +105,7 @@ def make_example(
             f"{width} x {height}. A label must have its image's size; create it again from the "
             "original, without resizing."
         )
-    return {"image": image_file, "label": encode_label(label), "id": name}
+    return {"image": image_file.read_bytes(), "label": encode_label(label), "id": name}
 
 
 def encode_label(label: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """Atomic writes: a file is either complete or unchanged."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +16,10 @@ def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     So the file is complete, or as it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[
+        :16
+    ]  # A name may be as long as can be.
+    temporary = path.with_name(f".{name}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)

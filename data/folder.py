@@ -1,9 +1,11 @@
 """TFDS builder: your own images and masks, from a folder.
 
 --manual_dir holds images/ and masks/, with the same file names up to the suffix, or a pairs.csv
-with the columns image, mask and optionally split; its paths are relative to the folder. Without a
-split column, train.txt and val.txt list the names of each split. Without these files, a tenth of
-the images, chosen by the hash of their names, are val, and the others train.
+with the columns image, mask and optionally split; its paths are relative to the folder. An ending
+that all masks share, such as _mask, or all images, such as _img, is not part of the name. Without a
+split column, train.txt and val.txt list the names of each split. Without these files, images/train/
+and images/val/ are the splits, or a tenth of the images, chosen by the hash of their names, are
+val, and the others train.
 
 Masks are PNGs of class ids, with a palette, or of RGB colors. classes.json gives each class a name,
 a color to display it in, and its value in the masks; `ignored` lists values that are neither
@@ -16,6 +18,7 @@ import csv
 import hashlib
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,15 +33,12 @@ from data.mask_classes import (
     read_classes,
     read_mask,
 )
-from data.photos import is_leftover
+from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
 ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
-
-Pairs = dict[str, tuple[pathlib.Path, pathlib.Path]]  # By name: the image's and the mask's file.
 
 
 class Folder(tfds.core.GeneratorBasedBuilder):
@@ -102,10 +102,9 @@ def find_splits(folder: pathlib.Path) -> dict[str, Pairs]:
         pairs, splits = read_pairs(folder / "pairs.csv")
     else:
         pairs, splits = match_names(folder / "images", folder / "masks"), None
-    if splits is None:
-        splits = read_split_lists(folder, pairs)
-    if splits is None:
-        splits = split_by_hash(pairs)
+    splits = (
+        splits or read_split_lists(folder, pairs) or split_by_folder(pairs) or split_by_hash(pairs)
+    )
     for split, names in splits.items():
         if not names:
             raise ValueError(
@@ -149,10 +148,10 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
             raise ValueError(
                 f"{where}: invalid split name {split!r}. Use, for example, train or val."
             )
-        name = pathlib.PurePath(row["image"]).with_suffix("").as_posix()
+        name = pair_name(pathlib.PurePath(row["image"]))
         if name in pairs:
             raise ValueError(f"{where}: {name} is listed twice; delete one line.")
-        pairs[name] = (csv_file.parent / row["image"], csv_file.parent / row["mask"])
+        pairs[name] = tuple(find_file(csv_file.parent / row[part]) for part in ("image", "mask"))
         for file in pairs[name]:
             if not file.exists():
                 raise FileNotFoundError(f"{where}: {file} is missing. Fix that line.")
@@ -160,36 +159,15 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
     return pairs, splits if "split" in rows[0] else None
 
 
-def match_names(images: pathlib.Path, masks: pathlib.Path) -> Pairs:
-    """Two folders -> the pairs of files with one name; ValueError for a file without a partner."""
-    files = {}
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is missing. {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        files[folder] = {}
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() not in IMAGE_SUFFIXES or is_leftover(file):
-                continue
-            if other := files[folder].get(file.stem):
-                raise ValueError(
-                    f"{other} and {file} have the same name; rename or delete one of them."
-                )
-            files[folder][file.stem] = file
-    if unmatched := sorted(files[images].keys() ^ files[masks].keys()):
-        other = masks if unmatched[0] in files[images] else images
-        raise ValueError(
-            f"{unmatched[0]} has no partner in {other}, and there are {len(unmatched) - 1} more "
-            "such files. Add the partners, or remove the files without one."
-        )
-    return {name: (files[images][name], files[masks][name]) for name in files[images]}
-
-
 def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]] | None:
     """train.txt and val.txt -> the names of each split; None if neither exists."""
     lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
     if not any(file.exists() for file in lists.values()):
         return None
-    splits = {split: read_ids(file) for split, file in lists.items()}
+    splits = {
+        split: [unicodedata.normalize("NFC", name) for name in read_ids(file)]  # As pair_name.
+        for split, file in lists.items()
+    }
     for split, names in splits.items():
         if unknown := [name for name in names if name not in pairs]:
             raise ValueError(

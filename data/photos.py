@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from data.drawing import class_entries, draw_legend, draw_outlines
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP")
 OVERLAY_UNIT = 600  # Pixels of a photo's shorter side for each pixel of an outline's width.
 MAX_OVERLAY_SIDE = 16_384  # Pixels. JPEG's own limit is 65,500.

@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 from data.archives import Archive, check_archive, fetch, unpack
 from data.classes import ORIGINALS, VOC_CLASS_NAMES, VOC_IDS_SHA256, VOC_SPLIT_SIZES, voc_palette
 from data.features import check_ids, make_example, read_ids, read_label, segmentation_info
+from data.photos import is_leftover
 from data.terminal import track
 
 VOC_HOSTS = (
@@ -180,7 +181,8 @@ def prepare_originals(dl_manager: tfds.download.DownloadManager) -> list[pathlib
 def find_folders(roots: Iterable[pathlib.Path], names: Iterable[str]) -> list[pathlib.Path]:
     """The folders with one of these names in the roots, or one level deeper."""
     parents = [root / deeper for root in roots for deeper in (".", "VOCdevkit")]
-    parents += [parent for root in roots for parent in sorted(root.glob("*/"))]
+    below = [parent for root in roots for parent in sorted(root.glob("*/"))]
+    parents += [parent for parent in below if not is_leftover(parent)]
     return [parent / name for parent in parents for name in names if (parent / name).is_dir()]
 
 
@@ -215,7 +217,7 @@ def find_sbd(roots: Iterable[pathlib.Path]) -> tuple[Labels, list[pathlib.Path]]
 
 def png_labels(folder: pathlib.Path) -> Labels:
     """A folder of PNGs of class ids -> its labels."""
-    ids = frozenset(file.stem for file in folder.glob("*.png"))
+    ids = frozenset(file.stem for file in folder.glob("*.png") if not is_leftover(file))
     if not ids:
         raise FileNotFoundError(f"{folder} holds no PNGs. Unpack it again, or remove it.")
     return Labels(ids, lambda name: folder / f"{name}.png", read_label)

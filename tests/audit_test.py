@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from data.audit import audit, find_near_duplicates, split_pairs
+from data.audit import audit, find_near_duplicates, format_summary, split_pairs
 from data.build import audit_hash, build
 from data.classes import VOC_CLASS_NAMES, ids_sha256, voc_palette
 from data.features import segmentation_info
@@ -94,6 +94,24 @@ def test_hashes_near_each_other_are_found_whatever_the_order():
     train = {f"t{i}": row for i, row in enumerate(bits)}
     scored = {"v": bits[250] ^ (np.arange(64) < 3), "w": ~bits[0]}
     assert find_near_duplicates(train, scored) == [("t250", "v", 3)]
+
+
+def test_images_of_one_color_are_not_copies_of_each_other(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "blank" / folder).mkdir(parents=True)
+    for i in range(6):
+        picture = photo(0) if i > 3 else Image.new("RGB", (64, 48), (40 * i, 10, 200))
+        picture.save(tmp_path / "blank" / "images" / f"{i}.png")
+        label = (np.indices((48, 64))[0] // 24).astype(np.uint8)
+        Image.fromarray(label).save(tmp_path / "blank" / "masks" / f"{i}.png")
+    (tmp_path / "blank" / "train.txt").write_text("0\n1\n2\n4\n")
+    (tmp_path / "blank" / "val.txt").write_text("3\n5\n")
+    shards = str(tmp_path / "shards")
+    result = audit(build("folder/blank", shards, str(tmp_path / "blank"), accept=True))
+    assert result["shared"]["train and val"] == {"ids": [], "near": [("4", "5", 0)]}
+    assert [sorted(result["splits"][s]["blank"]) for s in ("train", "val")] == [list("012"), ["3"]]
+    assert format_summary(result).count("of one color, not compared") == 2
+    assert find_near_duplicates({}, {}) == []
 
 
 def run_audit(*arguments):

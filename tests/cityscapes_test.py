@@ -34,6 +34,9 @@ def make_cityscapes(root):
 
 
 def test_splits_photos_and_ids(cityscapes, tmp_path):
+    for folder in ("leftImg8bit", "gtFine"):  # macOS leaves such files.
+        for file in sorted((cityscapes / folder).rglob("*.png")):
+            file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
     builder = build("cityscapes", str(tmp_path / "shards"), str(cityscapes))
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     assert counts == {"train_fine": 2, "val_fine": 1, "train_coarse": 1}

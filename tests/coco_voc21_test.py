@@ -1,15 +1,18 @@
 """COCO's regions become VOC's class ids, and images are chosen by either reading of the paper."""
 
 import json
+import math
+import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from data.build import build
 from data.classes import COCO_NAMES, VOC_CLASS_NAMES
-from data.coco_voc21 import draw_label
+from data.coco_voc21 import decode_region, draw_label
 from data.pipeline import eval_examples
 from tests.conftest import ROOT
 
@@ -107,17 +110,30 @@ def test_polygons_and_both_run_lengths_draw_the_same():
         np.testing.assert_array_equal(draw_label(regions, 30, 40, None), 3 * mask)
 
 
+def first(content, **fields):
+    content["annotations"][0].update(fields)
+
+
+def name_twice(content):
+    content["images"][1]["file_name"] = "000.png"
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda c: c.pop("categories"), "is not an instances JSON"),
-        (lambda c: c["categories"].pop(), "is not an instances JSON of COCO: KeyError.'tv'"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1]]), "region 7 of image 0 cannot be"),
-        (
-            lambda c: c["annotations"][0].update(segmentation={"size": [5, 5], "counts": [25]}),
-            "region 7 of image 0 cannot be drawn",
-        ),
+        (lambda c: c.pop("categories"), "is not an instances JSON of COCO: KeyError: 'categories'"),
+        (lambda c: c["annotations"].append(3), "is not an instances JSON"),
+        (lambda c: c["categories"].clear(), "no category has a name of COCO's: airplane"),
+        (lambda c: c["categories"].pop(), "region 7 of image 1 .*its category_id is 30, which"),
+        (lambda c: first(c, category_id=None), "region 7 of image 0 .*its category_id is None"),
+        (lambda c: first(c, image_id=77), "region 7 of image 77 .*which `images` does not list"),
+        (lambda c: first(c, area=math.nan), "region 7 of image 0 .*its area is nan"),
+        (lambda c: first(c, segmentation=[[1]]), "region 7 of image 0 .*1 numbers"),
+        (lambda c: first(c, segmentation=None), "region 7 of image 0 .*neither polygons nor"),
+        (lambda c: c["images"].append(c["images"][0]), "two images or two categories have one id"),
+        (name_twice, "two images one file_name"),
         (lambda c: c["images"][0].update(height=61), r"80 x 61 pixels, but .*000.jpg has 80 x 60"),
+        (lambda c: c["images"][0].update(height=10**9), "80 x 1000000000 pixels, but .*000.jpg"),
         (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg is missing"),
     ],
 )
@@ -125,6 +141,81 @@ def test_what_is_wrong_is_named(coco, tmp_path, change, said):
     edit(coco, change)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         build("coco_voc21", str(tmp_path / "shards"), str(coco))
+
+
+NEAR = [60, 40, 79, 40, 79, 59, 60, 59]
+
+
+@pytest.mark.parametrize(
+    "segmentation, said",
+    [
+        ([[math.nan, 1, 9, 1, 9, 9]], r"the point \(nan, 1\)"),
+        ([[math.inf, 1, 9, 1, 9, 9]], r"the point \(inf, 1\)"),
+        ([NEAR, [1, 1, 2e8, 3.5e8, 9, 9]], r"the point \(2e\+08, 3.5e\+08\)"),
+        ([[1, 1, 10**30, 1, 9, 9]], "not a list of numbers"),
+        ([[1, 1, 9, 1, 9, 9, 5]], "7 numbers"),
+        ([["1", "1", "9", "1", "9", "9"]], "not a list of numbers"),
+        ([[10, 10, 30, 30]], "fewer than three points; of a box, write all four corners"),
+        ([[0, 0, 160, 120] * 20_000], "pixels long"),
+        ({"size": [60, 80], "counts": [10, 10]}, "do not add up to the 4800 pixels"),
+        ({"size": [60, 80], "counts": [10, 2**62, 2**62, 2**62, 2**62 - 10]}, "do not add up"),
+        ({"size": [60, 80], "counts": [-10, 4810]}, "do not add up"),
+        ({"size": [80, 60], "counts": [4800]}, r"size \[80, 60\], the image is of \[60, 80\]"),
+        ({"size": [60, 80], "counts": [1.5, 4798.5]}, "not a list of whole numbers"),
+        ({"size": [60, 80], "counts": "PPP"}, "cut off"),
+        ({"size": [60, 80], "counts": "o" * 10_000}, "invalid 'o'"),
+        ({"size": [60, 80]}, "neither polygons nor run lengths"),
+    ],
+)
+def test_a_region_that_cannot_be_drawn_is_named(segmentation, said):
+    """Given to pycocotools, the first three end the process; others are drawn, and wrong."""
+    regions = [{"id": 7, "class_id": 3, "image_id": 0, "segmentation": segmentation}]
+    with pytest.raises(ValueError, match=f"a.json: region 7 of image 0 is invalid: .*{said}"):
+        draw_label(regions, 60, 80, pathlib.Path("a.json"))
+
+
+@pytest.mark.parametrize("segmentation, pixels", [([], 0), ([[]], 0), ([NEAR], 19 * 19)])
+def test_what_encloses_nothing_draws_nothing(segmentation, pixels):
+    two_points = [[5, 5, 30, 20]] if pixels else []
+    for polygons in (two_points + segmentation, segmentation + two_points):
+        assert decode_region(polygons, 60, 80).sum() == pixels
+
+
+def test_a_polygon_that_reaches_outside_is_clipped_as_by_pycocotools():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        points = rng.uniform(-1, 2, (8, 2)) * [80, 60]
+        polygon = points.ravel().tolist()
+        expected = coco_mask.decode(coco_mask.frPyObjects([polygon], 60, 80))[..., 0]
+        np.testing.assert_array_equal(decode_region([polygon], 60, 80), expected)
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    rng = np.random.default_rng(0)
+    for density in (0, 0.01, 0.5, 1):
+        mask = np.asfortranarray(rng.random((200, 300)) < density)
+        packed = coco_mask.encode(mask.astype(np.uint8))
+        segmentation = {"size": [200, 300], "counts": packed["counts"].decode()}
+        np.testing.assert_array_equal(decode_region(segmentation, 200, 300), mask)
+
+
+def test_sizes_areas_and_categories_that_the_json_lacks(coco, tmp_path, capsys):
+    complete = labels_of(coco, tmp_path / "complete", "summed")
+
+    def shorten(content):
+        for image in content["images"]:
+            del image["height"], image["width"]
+        for one in content["annotations"]:
+            del one["area"]
+        used = {CATEGORIES[name] for name in ("person", "dog", "tv", "frisbee")}
+        content["categories"] = [one for one in content["categories"] if one["id"] in used]
+
+    edit(coco, shorten)
+    shorter = labels_of(coco, tmp_path / "shorter", "summed")
+    assert shorter.keys() == complete.keys() == {"000", "001"}
+    for name, label in complete.items():
+        np.testing.assert_array_equal(shorter[name], label)
+    assert "without regions of airplane, bicycle," in capsys.readouterr().out
 
 
 def test_a_cut_json_is_named(coco, tmp_path):
@@ -140,14 +231,28 @@ def test_another_folder_is_no_coco(tmp_path):
         build("coco_voc21", str(tmp_path / "shards"), str(tmp_path))
 
 
-@pytest.mark.parametrize("rule", ["per_region", "summed"])
-def test_real_images_of_coco(tmp_path, rule):
+@pytest.fixture
+def real_coco():
     coco = ROOT.parent / "shared" / "data" / "coco_tiny"
     if not coco.is_dir():
         pytest.skip(f"no images of COCO in {coco}")
-    builder = build(f"coco_voc21/{rule}", str(tmp_path), str(coco))
+    return coco
+
+
+@pytest.mark.parametrize("rule", ["per_region", "summed"])
+def test_real_images_of_coco(real_coco, tmp_path, rule):
+    builder = build(f"coco_voc21/{rule}", str(tmp_path), str(real_coco))
     assert set(builder.info.splits) == {"train", "val"}
     for split in builder.info.splits:
         for example in eval_examples(builder, split).as_numpy_iterator():
             assert example["image"].shape[:2] == example["label"].shape
             assert ((example["label"] > 0) & (example["label"] < 21)).any()
+
+
+def test_real_regions_are_drawn_as_by_pycocotools(real_coco):
+    for split in ("train", "val"):
+        coco = COCO(real_coco / "annotations" / f"instances_{split}2017.json")
+        for region in coco.anns.values():
+            image = coco.imgs[region["image_id"]]
+            drawn = decode_region(region["segmentation"], image["height"], image["width"])
+            np.testing.assert_array_equal(drawn, coco.annToMask(region))

@@ -139,12 +139,12 @@ def test_masks_are_where_the_ids_say_and_nowhere_else(shapes_dir, tmp_path):
     """One's own ids may name folders."""
     evaluation = evaluation_at(16, shapes_dir)
     pairs = list(evaluation.predictions())
-    for name in (b"images/a", b"../a"):
+    for name in (b"images/a", b"n" * 251, b"../a"):  # 251: NAME.png is as long as a name can be.
         pairs[0][0]["id"] = name
         evaluation.predictions = lambda: pairs
-        if name == b"images/a":
+        if name != b"../a":
             evaluation.score(7, {}, masks=tmp_path / "masks")
-            written = np.array(Image.open(tmp_path / "masks" / "images" / "a.png"))
+            written = np.array(Image.open(tmp_path / "masks" / f"{name.decode()}.png"))
             np.testing.assert_array_equal(written, pairs[0][1])
         else:
             with pytest.raises(ValueError, match="would lie outside"):

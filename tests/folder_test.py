@@ -183,8 +183,14 @@ def in_both(pets):
         (in_both, "pet01 is in .*train.txt and in .*val.txt"),
         (smaller, "pet03.png has 20 x 14 pixels, but .*pet03.jpg has 20 x 15"),
         (cut, "pet03.jpg cannot be read"),
-        (lambda pets: (pets / "masks" / "pet03.png").unlink(), "pet03 has no partner in .*masks"),
-        (lambda pets: (pets / "images" / "pet03.jpg").unlink(), "pet03 has no partner in .*images"),
+        (
+            lambda pets: (pets / "masks" / "pet03.png").unlink(),
+            "pet03.jpg has no partner in .*masks",
+        ),
+        (
+            lambda pets: (pets / "images" / "pet03.jpg").unlink(),
+            "pet03.png has no partner in .*images",
+        ),
         (lambda pets: (pets / "train.txt").touch() or (pets / "val.txt").touch(), "lists no ids"),
         (lambda pets: (pets / "pairs.csv").write_text("a,b\n"), "pairs.csv needs a first line"),
     ],

@@ -77,6 +77,12 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
         read_photo(tmp_path / "a.png")
 
 
+def test_each_suffix_of_a_jpeg_is_known(tmp_path):
+    for name in ("a.jpe", "b.JFIF", "c.Jpeg"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_photos([str(tmp_path)])] == ["a.jpe", "b.JFIF", "c.Jpeg"]
+
+
 def test_files_folders_and_globs_name_each_photo_once(tmp_path):
     for name in ("b.JPG", "a.png", "c.webp", "notes.txt"):
         (tmp_path / name).touch()

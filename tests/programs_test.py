@@ -243,13 +243,15 @@ def test_photos_are_predicted_by_a_run_and_by_what_was_exported_from_it(run, tmp
         (["--run=RUN", "nowhere.jpg"], "nowhere.jpg matches no photo"),
         (["--run=RUN", "README.md", "RUN/README.png"], "would both be written to"),
         (["--run=RUN", "--output=README.md", "README.md"], "is a file; name a folder"),
+        (["--run=RUN", f"RUN/{'n' * 245}.png"], "has too long a name for its results"),
         (["--saved_model=RUN", "README.md"], "is not a SavedModel; export.py writes one"),
         (["--run=experiments", "README.md"], "is not a run folder"),
         (["--run=RUN", "--output=.", "README.md"], "holds photos"),
     ],
 )
 def test_mistakes_in_predicting_are_named(run, arguments, said):
-    (run / "README.png").touch()
+    for name in ("README.png", f"{'n' * 245}.png"):
+        (run / name).touch()
     code, out = program(
         "predict.py", *(argument.replace("RUN", str(run)) for argument in arguments)
     )

@@ -60,6 +60,21 @@ def labels_of(builder, split):
     return {example["id"].decode(): example["label"] for example in examples}
 
 
+def test_leftovers_of_macos_are_not_labels(vocdevkit, voc, tmp_path):
+    """An archive that macOS packed unpacks to a folder beside VOCdevkit, with a ._NAME per file."""
+    upper = tmp_path / "zip" / "voc"
+    upper.mkdir(parents=True)
+    vocdevkit.rename(upper / "VOCdevkit")
+    voc = upper / "VOCdevkit" / "VOC2012"
+    for file in sorted(voc.rglob("*.*")):
+        for copy in (voc, tmp_path / "zip" / "__MACOSX" / "VOCdevkit" / "VOC2012"):
+            leftover = copy / file.relative_to(voc).with_name(f"._{file.name}")
+            leftover.parent.mkdir(parents=True, exist_ok=True)
+            leftover.write_bytes(b"\0\5\x16\7")
+    builder = build_voc(tmp_path / "zip", tmp_path / "shards")
+    assert builder.info.splits["trainaug"].num_examples == 4
+
+
 def test_splits_images_and_labels_are_those_of_the_folder(vocdevkit, voc, tmp_path):
     builder = build_voc(vocdevkit, tmp_path / "shards")
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
