@@ -19,17 +19,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from data.classes import ORIGINALS
+from data.class_file import Classes, map_to_class_ids, read_classes
+from data.classes import IGNORE_LABEL, ORIGINALS
 from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
-from data.mask_classes import (
-    ClassesProposed,
-    map_to_class_ids,
-    propose_classes,
-    read_classes,
-    read_mask,
-)
+from data.mask_classes import ClassesProposed, propose_classes, read_mask
 from data.photos import is_leftover
 from data.terminal import track
 
@@ -53,26 +49,41 @@ class Folder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         folder = pathlib.Path(dl_manager.manual_dir)
         splits = find_splits(folder)
-        class_file = folder / CLASS_FILE
-        classes = read_classes(class_file)
-        self.info.metadata.update(
-            class_metadata(
-                [one["name"] for one in classes["classes"]],
-                [one["color"] for one in classes["classes"]],
-            )
-        )
-        return {
-            split: self._generate_examples(split, pairs, classes, class_file)
+        classes = read_classes(folder / CLASS_FILE)
+        self.info.metadata.update(class_metadata(classes.names, classes.colors))
+        seen: set[int] = set()
+        generators = {
+            split: self._generate_examples(split, pairs, classes, seen)
             for split, pairs in splits.items()
         }
+        last = list(splits)[-1]
+        generators[last] = check_seen(generators[last], seen, classes)
+        return generators
 
     def _generate_examples(
-        self, split: str, pairs: Pairs, classes: dict[str, Any], class_file: pathlib.Path
+        self, split: str, pairs: Pairs, classes: Classes, seen: set[int]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
             check_orientation(image_file)
-            label = map_to_class_ids(read_mask(mask_file), classes, mask_file, class_file)
+            label = map_to_class_ids(read_mask(mask_file), classes, mask_file)
+            seen.update(np.flatnonzero(np.bincount(label.ravel())).tolist())
             yield name, make_example(name, image_file, label, mask_file)
+
+
+def check_seen(
+    examples: Iterator[tuple[str, dict[str, Any]]], seen: set[int], classes: Classes
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the last split's examples; then raises ValueError if `seen` has only one class.
+
+    `seen` holds the class ids of all examples so far.
+    """
+    yield from examples
+    if len(present := sorted(seen - {IGNORE_LABEL})) < 2:
+        names = "".join(classes.names[k] for k in present) or "none"
+        raise ValueError(
+            f"The masks hold a single class of {classes.file}: {names}. With one class there "
+            "is nothing to learn. Add masks of another class, or make an ignored value a class."
+        )
 
 
 def ensure_classes(folder: pathlib.Path, *, accept: bool) -> None:
