@@ -33,6 +33,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
 ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
+COLUMNS = ("image", "mask", "split")  # Of pairs.csv.
+MISSING_VALUES = ("nan", "none", "null", "na")  # As spreadsheets and pandas write them.
 
 Pairs = dict[str, tuple[pathlib.Path, pathlib.Path]]  # By name: the image's and the mask's file.
 
@@ -140,26 +142,19 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
       ValueError: The file or one of its lines is invalid. The message names the line.
       FileNotFoundError: A line names a file that is missing.
     """
-    try:
-        with csv_file.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{csv_file} is not valid UTF-8: {error}. Save it as UTF-8.") from error
-    if not rows or not {"image", "mask"} <= set(rows[0]):
-        raise ValueError(
-            f"{csv_file} needs a first line `image,mask` or `image,mask,split`, with commas."
-        )
     pairs: Pairs = {}
     splits: dict[str, list[str]] = {}
-    for line, row in enumerate(rows, start=2):
+    rows = _read_rows(csv_file)
+    for line, row in rows:
         where = f"{csv_file}, line {line}"
         if not row["image"] or not row["mask"]:
             raise ValueError(f"{where}: a field is empty. Fill it in, or delete the line.")
-        split = row.get("split", "train") or ""
-        if not re.fullmatch(r"\w+", split) or split == "all":
+        if None in row:
             raise ValueError(
-                f"{where}: invalid split name {split!r}. Use, for example, train or val."
+                f"{where}: it has more fields than the first line. Put a name with a comma into "
+                "double quotes."
             )
+        split = _check_split_name(row.get("split", "train"), splits, where)
         name = pathlib.PurePath(row["image"]).with_suffix("").as_posix()
         if name in pairs:
             raise ValueError(f"{where}: {name} is listed twice; delete one line.")
@@ -168,7 +163,49 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
             if not file.exists():
                 raise FileNotFoundError(f"{where}: {file} is missing. Fix that line.")
         splits.setdefault(split, []).append(name)
-    return pairs, splits if "split" in rows[0] else None
+    return pairs, splits if "split" in rows[0][1] else None
+
+
+def _read_rows(csv_file):
+    """pairs.csv -> (line number, fields by column) of each row; ValueError if it is invalid."""
+    try:
+        with csv_file.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{csv_file} is not valid UTF-8: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{csv_file} is not a valid CSV file: {error}. Save it again.") from error
+    for column in columns:
+        if column not in COLUMNS and (plain := column.strip().lower()) in COLUMNS:
+            raise ValueError(f"{csv_file}, line 1: write {plain} for the column {column!r}.")
+    if not rows or not {"image", "mask"} <= {*columns}:
+        raise ValueError(
+            f"{csv_file} needs a first line `image,mask` or `image,mask,split`, with commas, and a "
+            "line for each pair."
+        )
+    return rows
+
+
+def _check_split_name(split, others, where):
+    """A split of pairs.csv -> the same; ValueError for none, or nearly the name of another one."""
+    if split is None or not split.strip() or split.strip().lower() in MISSING_VALUES:
+        raise ValueError(
+            f"{where}: the split is {split or ''!r}, as where a value is missing. Fill it in, for "
+            "example train or val, or delete the line."
+        )
+    if not re.fullmatch(r"\w+", split) or split == "all":
+        raise ValueError(
+            f"{where}: invalid split name {split!r}. Use letters, digits and _ without spaces, for "
+            "example train or val."
+        )
+    for other in others:
+        if split != other and split.lower() == other.lower():
+            raise ValueError(
+                f"{where}: the split {split} differs from {other} only by case. Write {other}."
+            )
+    return split
 
 
 def match_names(images: pathlib.Path, masks: pathlib.Path) -> Pairs:

@@ -61,7 +61,7 @@ FILTER_SCRIPT = """
 <p id="none" hidden>None of the images shown here has it.</p>
 <script>
 document.getElementById("class").onchange = event => {
-  const wanted = event.target.value, has = figure => figure.dataset.classes.split("|").includes(wanted);
+  const wanted = event.target.value, has = figure => figure.dataset.classes.split(" ").includes(wanted);
   for (const section of document.querySelectorAll("section")) {
     for (const figure of section.querySelectorAll("figure")) figure.hidden = wanted && !has(figure);
     section.hidden = !section.querySelector("figure:not([hidden])");
@@ -150,7 +150,9 @@ def _lead(result):
 
 def _images(figures, kinds, names, palette):
     """Figures by id, and ids by kind -> the part of the page that shows images, as HTML."""
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
+    options = "".join(
+        f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(names)
+    )
     sections = "".join(
         f'<section><h2>{kind}</h2><p class="note">{KINDS[kind]}</p>'
         f"{''.join(figures[name] for name in ids)}</section>"
@@ -189,7 +191,7 @@ def _figure(example, prediction, names, palette, counts):
         f"{'predicted only' if np.isnan(ious[k]) else percent(ious[k])}</span>"
         for k in seen
     )
-    classes = html.escape("|".join(names[k] for k in seen))
+    classes = " ".join(map(str, seen))
     return (
         f'<figure class="row" data-classes="{classes}">{pictures}<figcaption>'
         f"{html.escape(name)}: mIoU {percent(mean_iou(confusion))} % &emsp; {chips}"

@@ -35,8 +35,8 @@ def check_training(
             raise ValueError(f"{name} is {value}; it must be at least 1.")
     if num_classes < 2:
         raise ValueError(
-            f"model.num_classes is {num_classes}: with one class there is nothing to learn. It must "
-            "be at least 2; a data set of one class needs another class, such as the background."
+            f"model.num_classes is {num_classes}; it must be at least 2: with one class there is "
+            "nothing to learn. Give a data set of one class another one, such as the background."
         )
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate is {learning_rate}; it must be over 0.")
