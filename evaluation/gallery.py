@@ -46,7 +46,7 @@ td.word { text-align: left; color: #555 }
 .matrix th { font-weight: normal; border: 0; padding: 0 .4rem; white-space: nowrap }
 .matrix th:first-child { position: sticky; left: 0; background: white; text-align: right }
 .matrix tr:first-child th + th { writing-mode: vertical-rl; text-align: left; padding: .4rem 0;
-  transform: rotate(180deg) }
+  text-orientation: sideways; transform: rotate(180deg) }
 .matrix td { min-width: 1.7rem; padding: 0; text-align: center; border: 1px solid #eee;
   background: rgb(8 81 156 / var(--share, 0)) }
 .matrix .dark { color: white }
