@@ -6,10 +6,10 @@ split column, train.txt and val.txt list the names of each split. Without these 
 the images, chosen by the hash of their names, are val, and the others train.
 
 Masks are PNGs of class ids, with a palette, or of RGB colors. classes.json gives each class a name,
-a color to display it in, and its value in the masks; `ignored` lists values that are neither
-trained on nor scored. Without classes.json, the build detects what the masks hold and proposes one
-with placeholders for the names; the same command builds the data set once it is there. --accept
-builds with the placeholders.
+a color to display it in, and its value in the masks, or a list of values; `ignored` lists values
+that are neither trained on nor scored; data/class_file.py has an example. Without classes.json, the
+build detects what the masks hold and proposes one with placeholders for the names; the same command
+builds the data set once it is there. --accept builds with the placeholders.
 """
 
 import csv

@@ -2,12 +2,14 @@
 
 import codecs
 import json
+import re
 
 import numpy as np
 import pytest
 
 from data.class_file import map_to_class_ids, read_classes
 from data.mask_classes import Mask
+from tests.conftest import ROOT
 
 BLACK = {"name": "background", "color": [0, 0, 0], "value": 0}
 CAT = {"name": "cat", "color": [128, 0, 0], "value": 1}
@@ -49,6 +51,13 @@ def test_a_mask_that_does_not_fit_is_refused(tmp_path, others, mask, said):
     classes = read_classes(write(tmp_path, BLACK, CAT, **others))
     with pytest.raises(ValueError, match=f"mask.png .*{said}"):
         map_to_class_ids(mask, classes, tmp_path / "mask.png")
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path):
+    example = re.search("```json\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    (tmp_path / "classes.json").write_text(example[1])
+    classes = read_classes(tmp_path / "classes.json")
+    assert classes.names == ["background", "road"] and classes.ids == {0: 0, 1: 1, 2: 1, 255: 255}
 
 
 def test_a_color_of_a_value_that_the_mask_lacks_does_not_matter(tmp_path):
