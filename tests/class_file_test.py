@@ -54,7 +54,7 @@ def test_a_mask_that_does_not_fit_is_refused(tmp_path, others, mask, said):
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
-    example = re.search("```json\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    example = re.search("```text\n({.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
     (tmp_path / "classes.json").write_text(example[1])
     classes = read_classes(tmp_path / "classes.json")
     assert classes.names == ["background", "road"] and classes.ids == {0: 0, 1: 1, 2: 1, 255: 255}

@@ -53,3 +53,17 @@ def test_a_mixture_of_colors_lies_between_them_and_a_thin_class_does_not():
 def test_masks_of_any_size_are_read(shape):
     values = np.arange(np.prod(shape)).reshape(shape)
     assert find_soft_pixels(values, gray).shape == shape
+
+
+@pytest.mark.parametrize(
+    "values, soft",
+    [
+        ([[0, 128, 255]], [[0, 1, 0]]),
+        ([[0], [128], [128], [255]], [[0], [1], [1], [0]]),  # Along columns too.
+        ([[0, 128, 128, 128, 255]], [[0, 0, 0, 0, 0]]),  # A class three pixels wide.
+        ([[0, 0, 128], [255, 255, 255]], [[0, 0, 0], [0, 0, 0]]),  # A row ends where it ends.
+        ([[0, 128, 0], [0, 255, 128]], [[0, 0, 0], [0, 0, 0]]),
+    ],
+)
+def test_a_soft_pixel_has_its_neighbors_on_both_sides(values, soft):
+    np.testing.assert_array_equal(find_soft_pixels(np.array(values), gray), np.array(soft, bool))
