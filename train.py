@@ -215,6 +215,7 @@ def check(config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy) -
         freeze_batch_norm=config.freeze_batch_norm,
         has_initial_weights=bool(config.init_from.path),
         num_replicas=strategy.num_replicas_in_sync,
+        num_classes=config.model.num_classes,
     )
     if is_chief(strategy) and not config.freeze_batch_norm:
         warn_of_small_batch(config.train_data.batch_size)

@@ -8,9 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from data.classes import IGNORE_LABEL
+from data.fonts import find_font
 from data.pictures import MAX_THUMBNAIL_SIZE
 
 LINE_HEIGHT = 24  # Pixels of a line of text.
+FONT_SIZE = 14  # Pixels.
 GAP = 6  # Pixels between panels.
 PANEL_OUTLINE = 2  # Pixels; pages and TensorBoard show panels at about half their size.
 ERROR_COLOR = (255, 48, 32)
@@ -75,8 +77,17 @@ def comparison_panels(
 def class_entries(
     class_ids: Iterable[int], palette: np.ndarray, class_names: Sequence[str]
 ) -> list[Entry]:
-    """Class ids -> their names and colors, for a legend."""
-    return [(class_names[k], tuple(palette[k].tolist())) for k in class_ids]
+    """Class ids -> their names and colors, for a legend.
+
+    A name that no font on this machine can write is `class ID`.
+    """
+    return [
+        (
+            class_names[k] if find_font(class_names[k], FONT_SIZE) else f"class {k}",
+            tuple(palette[k].tolist()),
+        )
+        for k in class_ids
+    ]
 
 
 def draw_legend(entries: Sequence[Entry], min_width: int, scale: int = 1) -> Image.Image:
@@ -87,11 +98,12 @@ def draw_legend(entries: Sequence[Entry], min_width: int, scale: int = 1) -> Ima
       min_width: pixels; the legend is wider only where a single name is.
       scale: a line is LINE_HEIGHT times as high.
     """
-    font, line_height = ImageFont.load_default(14 * scale), LINE_HEIGHT * scale
+    default, line_height = ImageFont.load_default(FONT_SIZE * scale), LINE_HEIGHT * scale
+    fonts = [find_font(name, FONT_SIZE * scale) or default for name, _ in entries]
     indents = [4 * scale if color is None else line_height for _, color in entries]
     widths = [
         indent + font.getlength(name) + 12 * scale
-        for indent, (name, _) in zip(indents, entries, strict=True)
+        for indent, font, (name, _) in zip(indents, fonts, entries, strict=True)
     ]
     width = max([min_width, *map(math.ceil, widths)])
     places, x, line = [], 0, 0
@@ -101,12 +113,12 @@ def draw_legend(entries: Sequence[Entry], min_width: int, scale: int = 1) -> Ima
         places.append((x, line * line_height))
         x += entry_width
     image = Image.new("RGB", (width, line_height * (line + 1)), "white")
-    draw = ImageDraw.Draw(image)
-    for (x, top), indent, (name, color) in zip(places, indents, entries, strict=True):
+    draw, baseline = ImageDraw.Draw(image), 3 * scale + default.getmetrics()[0]
+    for (x, top), indent, font, (name, color) in zip(places, indents, fonts, entries, strict=True):
         if color is not None:
             square = (x + 4 * scale, top + 5 * scale, x + 18 * scale, top + 19 * scale)
             draw.rectangle(square, fill=tuple(color), outline="black", width=scale)
-        draw.text((x + indent, top + 3 * scale), name, fill="black", font=font)
+        draw.text((x + indent, top + baseline), name, fill="black", font=font, anchor="ls")
     return image
 
 

@@ -8,10 +8,10 @@ and images/val/ are the splits, or a tenth of the images, chosen by the hash of 
 val, and the others train.
 
 Masks are PNGs of class ids, with a palette, or of RGB colors. classes.json gives each class a name,
-a color to display it in, and its value in the masks; `ignored` lists values that are neither
-trained on nor scored. Without classes.json, the build detects what the masks hold and proposes one
-with placeholders for the names; the same command builds the data set once it is there. --accept
-builds with the placeholders.
+a color to display it in, and its value in the masks, or a list of values; `ignored` lists values
+that are neither trained on nor scored; data/class_file.py has an example. Without classes.json, the
+build detects what the masks hold and proposes one with placeholders for the names; the same command
+builds the data set once it is there. --accept builds with the placeholders.
 """
 
 import csv
@@ -22,23 +22,21 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from data.classes import ORIGINALS
+from data.class_file import Classes, map_to_class_ids, read_classes
+from data.classes import IGNORE_LABEL, ORIGINALS
 from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
-from data.mask_classes import (
-    ClassesProposed,
-    map_to_class_ids,
-    propose_classes,
-    read_classes,
-    read_mask,
-)
+from data.mask_classes import ClassesProposed, propose_classes, read_mask
 from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
 ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
+COLUMNS = ("image", "mask", "split")  # Of pairs.csv.
+MISSING_VALUES = ("nan", "none", "null", "na")  # As spreadsheets and pandas write them.
 
 
 class Folder(tfds.core.GeneratorBasedBuilder):
@@ -53,26 +51,41 @@ class Folder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         folder = pathlib.Path(dl_manager.manual_dir)
         splits = find_splits(folder)
-        class_file = folder / CLASS_FILE
-        classes = read_classes(class_file)
-        self.info.metadata.update(
-            class_metadata(
-                [one["name"] for one in classes["classes"]],
-                [one["color"] for one in classes["classes"]],
-            )
-        )
-        return {
-            split: self._generate_examples(split, pairs, classes, class_file)
+        classes = read_classes(folder / CLASS_FILE)
+        self.info.metadata.update(class_metadata(classes.names, classes.colors))
+        seen: set[int] = set()
+        generators = {
+            split: self._generate_examples(split, pairs, classes, seen)
             for split, pairs in splits.items()
         }
+        last = list(splits)[-1]
+        generators[last] = check_seen(generators[last], seen, classes)
+        return generators
 
     def _generate_examples(
-        self, split: str, pairs: Pairs, classes: dict[str, Any], class_file: pathlib.Path
+        self, split: str, pairs: Pairs, classes: Classes, seen: set[int]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
             check_orientation(image_file)
-            label = map_to_class_ids(read_mask(mask_file), classes, mask_file, class_file)
+            label = map_to_class_ids(read_mask(mask_file), classes, mask_file)
+            seen.update(np.flatnonzero(np.bincount(label.ravel())).tolist())
             yield name, make_example(name, image_file, label, mask_file)
+
+
+def check_seen(
+    examples: Iterator[tuple[str, dict[str, Any]]], seen: set[int], classes: Classes
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the last split's examples; then raises ValueError if `seen` has only one class.
+
+    `seen` holds the class ids of all examples so far.
+    """
+    yield from examples
+    if len(present := sorted(seen - {IGNORE_LABEL})) < 2:
+        names = "".join(classes.names[k] for k in present) or "none"
+        raise ValueError(
+            f"The masks hold a single class of {classes.file}: {names}. With one class there "
+            "is nothing to learn. Add masks of another class, or make an ignored value a class."
+        )
 
 
 def ensure_classes(folder: pathlib.Path, *, accept: bool) -> None:
@@ -128,26 +141,19 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
       ValueError: The file or one of its lines is invalid. The message names the line.
       FileNotFoundError: A line names a file that is missing.
     """
-    try:
-        with csv_file.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{csv_file} is not valid UTF-8: {error}. Save it as UTF-8.") from error
-    if not rows or not {"image", "mask"} <= set(rows[0]):
-        raise ValueError(
-            f"{csv_file} needs a first line `image,mask` or `image,mask,split`, with commas."
-        )
     pairs: Pairs = {}
     splits: dict[str, list[str]] = {}
-    for line, row in enumerate(rows, start=2):
+    rows = _read_rows(csv_file)
+    for line, row in rows:
         where = f"{csv_file}, line {line}"
         if not row["image"] or not row["mask"]:
             raise ValueError(f"{where}: a field is empty. Fill it in, or delete the line.")
-        split = row.get("split", "train") or ""
-        if not re.fullmatch(r"\w+", split) or split == "all":
+        if None in row:
             raise ValueError(
-                f"{where}: invalid split name {split!r}. Use, for example, train or val."
+                f"{where}: it has more fields than the first line. Put a name with a comma into "
+                "double quotes."
             )
+        split = _check_split_name(row.get("split", "train"), splits, where)
         name = pair_name(pathlib.PurePath(row["image"]))
         if name in pairs:
             raise ValueError(f"{where}: {name} is listed twice; delete one line.")
@@ -156,7 +162,49 @@ def read_pairs(csv_file: pathlib.Path) -> tuple[Pairs, dict[str, list[str]] | No
             if not file.exists():
                 raise FileNotFoundError(f"{where}: {file} is missing. Fix that line.")
         splits.setdefault(split, []).append(name)
-    return pairs, splits if "split" in rows[0] else None
+    return pairs, splits if "split" in rows[0][1] else None
+
+
+def _read_rows(csv_file):
+    """pairs.csv -> (line number, fields by column) of each row; ValueError if it is invalid."""
+    try:
+        with csv_file.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{csv_file} is not valid UTF-8: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{csv_file} is not a valid CSV file: {error}. Save it again.") from error
+    for column in columns:
+        if column not in COLUMNS and (plain := column.strip().lower()) in COLUMNS:
+            raise ValueError(f"{csv_file}, line 1: write {plain} for the column {column!r}.")
+    if not rows or not {"image", "mask"} <= {*columns}:
+        raise ValueError(
+            f"{csv_file} needs a first line `image,mask` or `image,mask,split`, with commas, and a "
+            "line for each pair."
+        )
+    return rows
+
+
+def _check_split_name(split, others, where):
+    """A split of pairs.csv -> the same; ValueError for none, or nearly the name of another one."""
+    if split is None or not split.strip() or split.strip().lower() in MISSING_VALUES:
+        raise ValueError(
+            f"{where}: the split is {split or ''!r}, as where a value is missing. Fill it in, for "
+            "example train or val, or delete the line."
+        )
+    if not re.fullmatch(r"\w+", split) or split == "all":
+        raise ValueError(
+            f"{where}: invalid split name {split!r}. Use letters, digits and _ without spaces, for "
+            "example train or val."
+        )
+    for other in others:
+        if split != other and split.lower() == other.lower():
+            raise ValueError(
+                f"{where}: the split {split} differs from {other} only by case. Write {other}."
+            )
+    return split
 
 
 def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]] | None:

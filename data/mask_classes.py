@@ -1,10 +1,7 @@
-"""Classes of your own masks: masks -> a proposed classes.json; masks and classes.json -> class ids.
+"""Your own masks: their files are read, and classes.json is proposed from the values in them."""
 
-classes.json holds {kind, classes: [{name, color, value}], ignored: [value]}; a value is an index,
-or #rrggbb where kind is "colors".
-"""
-
-import json
+import collections
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -13,12 +10,17 @@ import numpy as np
 from data.classes import IGNORE_LABEL, voc_palette
 from data.features import open_image
 from data.files import write_json
+from data.soft_edges import find_soft_pixels
 from data.terminal import percent, table, track
 
 KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colors"}  # Pillow's mode.
 VALUES_TEXT = {"colors": "colors", "indices": "gray values", "palette": "values of a palette"}
 MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
+VOC_BORDER_RGB = [*VOC_BORDER_COLOR.to_bytes(3, "big")]
+MIN_SOFT_SHARE = 0.9  # Of a value's pixels; from here on it is a mixture, not a class. Ours.
+# Drops transparency first: Pillow would keep one transparent color in the new file.
+TO_COLORS = 'Image.open(file).convert("RGBA").convert("RGB").save(file)'
 
 
 class ClassesProposed(Exception):
@@ -39,6 +41,8 @@ class MaskValues(NamedTuple):
     kind: str  # A value of KINDS_BY_MODE.
     pixels: dict[int, int]  # By value: number of pixels.
     palette: dict[int, list[int]]  # By value: its color in the masks' palettes.
+    soft: dict[int, int]  # By value: number of pixels that look like mixtures of two others.
+    files: dict[int, pathlib.Path]  # By value: the first mask that has it.
 
 
 def read_mask(file: pathlib.Path) -> Mask:
@@ -72,12 +76,20 @@ def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:
       Text for the user: each value, its color, its share of the pixels, and its proposed name.
 
     Raises:
-      ValueError: No classes can be proposed; see count_values.
+      ValueError: No classes can be proposed: see count_values and check_soft_edges; or the masks
+        hold a single value.
     """
     found = count_values(masks)
+    if len(found.pixels) < 2:
+        raise ValueError(
+            f"All {len(masks)} masks hold the single value "
+            f"{format_value(found.kind, next(iter(found.pixels)))}: with one class there is "
+            "nothing to learn. Add masks of another class."
+        )
+    check_soft_edges(found, class_file)
     classes = assign_classes(found)
     write_json(class_file, classes)
-    return _describe_proposal(classes, found.pixels, class_file)
+    return _describe_proposal(classes, found, class_file)
 
 
 def count_values(masks: list[pathlib.Path]) -> MaskValues:
@@ -87,13 +99,15 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
       masks: the masks' files, at least one.
 
     Returns:
-      The kind of the masks; each value's number of pixels, and its color in the palettes.
+      The kind of the masks; each value's number of pixels, its color in the palettes, how many of
+      its pixels look like mixtures, and the first mask that has it.
 
     Raises:
       ValueError: The masks differ in kind, have contradictory palettes, or have too many values.
     """
     kind = None
-    pixels: dict[int, int] = {}
+    pixels: collections.Counter[int] = collections.Counter()
+    soft: collections.Counter[int] = collections.Counter()
     first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: its file and color.
     for file in track(masks, "reading masks", len(masks)):
         mask = read_mask(file)
@@ -102,17 +116,16 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
             raise ValueError(
                 f"{file} is a mask of {mask.kind}, but {masks[0]} of {kind}. Convert one of them."
             )
-        values, inverse, lengths = _unique_runs(mask.values)
+        values, inverse, lengths = find_unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            pixels[value] = pixels.get(value, 0) + count
+            pixels[value] += count
             color = mask.palette[value % 256]  # Without a palette, all are black.
             first_file, first_color = first_seen.setdefault(value, (file, color))
             if (first_color != color).any():
                 raise ValueError(
                     f"{file} and {first_file} have different colors for the value {value}, so the "
-                    "values cannot be class ids. Convert all masks to colors: "
-                    'Image.open(file).convert("RGB").'
+                    f"values cannot be class ids. Convert all masks to colors: {TO_COLORS}."
                 )
         if len(pixels) > MAX_CLASSES + 1:
             raise ValueError(
@@ -120,20 +133,64 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
                 "Masks that were once saved as JPEG or resized with interpolation have blended "
                 "colors at edges: save them as PNG, and resize with nearest neighbor."
             )
-    return MaskValues(kind, pixels, {v: color.tolist() for v, (_, color) in first_seen.items()})
+        is_soft = find_soft_pixels(mask.values, functools.partial(_colors_of, mask))
+        soft.update(mask.values[is_soft].tolist())
+    return MaskValues(
+        kind,
+        pixels,
+        {value: color.tolist() for value, (_, color) in first_seen.items()},
+        soft,
+        {value: file for value, (file, _) in first_seen.items()},
+    )
+
+
+def _colors_of(mask, values):
+    """A mask and some of its values, [N] -> [N, C]: their colors, or the gray values themselves."""
+    if mask.kind == "palette":
+        return mask.palette[values]
+    shifts = [16, 8, 0] if mask.kind == "colors" else [0]
+    return values[:, None] >> np.array(shifts) & (255 if mask.kind == "colors" else -1)
+
+
+def check_soft_edges(found: MaskValues, class_file: pathlib.Path) -> None:
+    """Raises ValueError, which names them, for values that are nothing but mixtures of others.
+
+    They are where masks were drawn or resized with smoothing, or were once JPEGs. class_file is
+    where the user may list them all the same.
+    """
+    mixtures = sorted(v for v, n in found.soft.items() if n >= MIN_SOFT_SHARE * found.pixels[v])
+    if not mixtures:
+        return
+    shown = ", ".join(
+        f"{format_value(found.kind, value)} in {found.files[value]}" for value in mixtures[:3]
+    )
+    fix = ""
+    pure = sorted(found.pixels.keys() - {*mixtures})
+    if found.kind == "indices" and len(pure) == 2:
+        low, high = pure
+        fix = (
+            f" Or keep the nearer one of {low} and {high}: Image.open(file).point(lambda v: {high} "
+            f"if v > {(low + high) // 2} else {low}).save(file)."
+        )
+    raise ValueError(
+        f"{len(mixtures)} of the {len(found.pixels)} {VALUES_TEXT[found.kind]} are mixtures of "
+        f"others, found only where one value turns into another: {shown}. Such soft edges come "
+        "from smoothing or from JPEG files. Create the masks again without: draw without "
+        f"antialiasing, resize with nearest neighbor.{fix} If these values are thin classes, or "
+        f"are to be ignored, write {class_file} yourself; docs/data.md shows one."
+    )
 
 
 def assign_classes(found: MaskValues) -> dict[str, Any]:
     """Values of masks -> the content of classes.json: ids in the order of values, 0 or black first.
 
     That one is named background; the names of the others are for the user to give. VOC's border is
-    ignored: 255, or its color.
+    ignored where the masks have one; see find_border.
     """
-    ignored = VOC_BORDER_COLOR if found.kind == "colors" else IGNORE_LABEL
-    if found.kind != "colors" and found.pixels.keys() == {0, IGNORE_LABEL}:
-        ignored = None  # Black and white: two classes.
+    border, is_ignored = find_border(found)
+    ignored = [border] if is_ignored else []
     classes = []
-    for value in sorted(found.pixels.keys() - {ignored}):
+    for value in sorted(found.pixels.keys() - {*ignored}):
         if found.kind == "colors":
             color = [value >> 16, value >> 8 & 255, value & 255]
         elif found.kind == "palette":
@@ -141,92 +198,68 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
         else:
             color = voc_palette()[len(classes)].tolist()
         name = f"class_{len(classes)}" if value else "background"
-        classes.append({"name": name, "color": color, "value": _format_value(found.kind, value)})
-    return {
+        classes.append({"name": name, "color": color, "value": format_value(found.kind, value)})
+    content = {
         "kind": found.kind,
         "classes": classes,
-        "ignored": [_format_value(found.kind, ignored)] if ignored in found.pixels else [],
+        "ignored": [format_value(found.kind, value) for value in ignored],
     }
+    if found.kind == "palette":
+        colors = {str(v): f"#{bytes(found.palette[v]).hex()}" for v in sorted(found.palette)}
+        content["palette"] = colors
+    return content
 
 
-def _describe_proposal(classes, pixels, class_file):
-    """Content of classes.json, and pixels by value -> text for the user, with a table."""
+def find_border(found: MaskValues) -> tuple[int | None, bool]:
+    """Values of masks -> the one that may be VOC's border, or None, and whether it is ignored.
+
+    VOC's border is 255, or VOC's color of it. A border is thin: without that color, 255 is a class
+    where it is the most frequent value beside black. So it is beside a single other value, as in
+    masks of black and white.
+    """
+    border = VOC_BORDER_COLOR if found.kind == "colors" else IGNORE_LABEL
+    if border not in found.pixels or len(found.pixels) == 2:
+        return None, False
+    has_color = border == VOC_BORDER_COLOR or found.palette[border] == VOC_BORDER_RGB
+    others = [count for value, count in found.pixels.items() if value not in (0, border)]
+    return border, has_color or found.pixels[border] < max(others)
+
+
+def _describe_proposal(classes, found, class_file):
+    """Content of classes.json, and what it is made from -> text for the user, with a table."""
+    pixels = found.pixels
     entries = [
         (one["value"], f"#{bytes(one['color']).hex()}", one["name"]) for one in classes["classes"]
     ]
     entries += [(value, "-", "(ignored)") for value in classes["ignored"]]
     total = sum(pixels.values())
-    rows = [
-        (str(value), color, f"{percent(pixels[_parse_value(value)] / total)} %", name)
-        for value, color, name in entries
-    ]
+    shares = {str(format_value(found.kind, v)): percent(n / total) for v, n in pixels.items()}
+    rows = [(str(value), color, f"{shares[str(value)]} %", name) for value, color, name in entries]
     return (
         f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
-        f"The proposal is in {class_file}."
+        f"{_describe_border(found)}The proposal is in {class_file}."
     )
 
 
-def read_classes(class_file: pathlib.Path) -> dict[str, Any]:
-    """classes.json -> its content. Raises ValueError, which names the file, if it is invalid."""
-    try:
-        classes = json.loads(class_file.read_text())
-        if classes["kind"] not in KINDS_BY_MODE.values():
-            raise ValueError(f"unknown kind {classes['kind']!r}")
-        values = [one["value"] for one in classes["classes"]] + classes["ignored"]
-        numbers = [_parse_value(value) for value in values]
-        names = [one["name"] for one in classes["classes"]]
-        for one in classes["classes"]:
-            red, green, blue = one["color"]
-            bytes([red, green, blue])  # ValueError outside 0..255.
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{class_file} is invalid: {error!r}. Fix it, or delete it and run the command again "
-            "for a new proposal."
-        ) from error
-    if len(set(numbers)) < len(numbers) or len(set(names)) < len(names):
-        raise ValueError(f"{class_file} has a value or a name twice; delete one of them.")
-    if not 0 < len(names) <= MAX_CLASSES:
-        raise ValueError(f"{class_file} has {len(names)} classes; there can be 1 to {MAX_CLASSES}.")
-    return classes
-
-
-def map_to_class_ids(
-    mask: Mask, classes: dict[str, Any], mask_file: pathlib.Path, class_file: pathlib.Path
-) -> np.ndarray:
-    """A mask -> [H, W] uint8 class ids or 255.
-
-    Args:
-      mask: the mask.
-      classes: content of classes.json.
-      mask_file: the mask's file, for error messages.
-      class_file: the file of classes, for error messages.
-
-    Returns:
-      [H, W] uint8: positions in classes["classes"], or IGNORE_LABEL for ignored values.
-
-    Raises:
-      ValueError: The mask is of another kind, or has values that classes.json does not list.
-    """
-    if mask.kind != classes["kind"]:
-        raise ValueError(
-            f"{mask_file} is a mask of {mask.kind}, but {class_file} is of {classes['kind']}. "
-            "Convert the mask, or delete the file and run the command again for a new proposal."
+def _describe_border(found):
+    """Values of masks -> a line on the value that may be VOC's border; empty without one."""
+    border, is_ignored = find_border(found)
+    if border is None:
+        return ""
+    value = format_value(found.kind, border)
+    if is_ignored:
+        return (
+            f"{value} is ignored, as VOC's border between objects: its pixels are neither trained "
+            "on nor scored.\nIf it is a class, move it to the classes.\n"
         )
-    known = {_parse_value(one["value"]): i for i, one in enumerate(classes["classes"])}
-    known |= {_parse_value(value): IGNORE_LABEL for value in classes["ignored"]}
-    values, inverse, lengths = _unique_runs(mask.values)
-    if unknown := [int(value) for value in values if int(value) not in known]:
-        shown = ", ".join(str(_format_value(classes["kind"], value)) for value in unknown[:5])
-        raise ValueError(
-            f"{mask_file} holds {shown}, which {class_file} does not list. Add it there as a class "
-            "or under ignored, or fix the mask."
-        )
-    ids = np.array([known[int(value)] for value in values], np.uint8)
-    return np.repeat(ids[inverse], lengths).reshape(mask.values.shape)
+    return (
+        f"{value} is a class, as it is the most frequent value beside black. If it is a border, "
+        "move it to ignored:\nits pixels are then neither trained on nor scored.\n"
+    )
 
 
-def _unique_runs(values):
+def find_unique_runs(values):
     """[H, W] -> its distinct values, and of each run of equal pixels the value's index and length.
 
     Runs go row after row. There are far fewer of them than pixels, which makes np.unique fast.
@@ -237,11 +270,6 @@ def _unique_runs(values):
     return unique, inverse, np.diff(np.concatenate([starts, [line.size]]))
 
 
-def _format_value(kind, value):
+def format_value(kind, value):
     """A value of a mask -> its form in classes.json: an index, or #rrggbb."""
     return f"#{value:06x}" if kind == "colors" else value
-
-
-def _parse_value(value):
-    """A value of classes.json -> its form in Mask.values."""
-    return int(value[1:], 16) if isinstance(value, str) else value

@@ -46,7 +46,7 @@ td.word { text-align: left; color: #555 }
 .matrix th { font-weight: normal; border: 0; padding: 0 .4rem; white-space: nowrap }
 .matrix th:first-child { position: sticky; left: 0; background: white; text-align: right }
 .matrix tr:first-child th + th { writing-mode: vertical-rl; text-align: left; padding: .4rem 0;
-  transform: rotate(180deg) }
+  text-orientation: sideways; transform: rotate(180deg) }
 .matrix td { min-width: 1.7rem; padding: 0; text-align: center; border: 1px solid #eee;
   background: rgb(8 81 156 / var(--share, 0)) }
 .matrix .dark { color: white }
@@ -61,7 +61,7 @@ FILTER_SCRIPT = """
 <p id="none" hidden>None of the images shown here has it.</p>
 <script>
 document.getElementById("class").onchange = event => {
-  const wanted = event.target.value, has = figure => figure.dataset.classes.split("|").includes(wanted);
+  const wanted = event.target.value, has = figure => figure.dataset.classes.split(" ").includes(wanted);
   for (const section of document.querySelectorAll("section")) {
     for (const figure of section.querySelectorAll("figure")) figure.hidden = wanted && !has(figure);
     section.hidden = !section.querySelector("figure:not([hidden])");
@@ -150,7 +150,9 @@ def _lead(result):
 
 def _images(figures, kinds, names, palette):
     """Figures by id, and ids by kind -> the part of the page that shows images, as HTML."""
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
+    options = "".join(
+        f'<option value="{k}">{html.escape(name)}</option>' for k, name in enumerate(names)
+    )
     sections = "".join(
         f'<section><h2>{kind}</h2><p class="note">{KINDS[kind]}</p>'
         f"{''.join(figures[name] for name in ids)}</section>"
@@ -189,7 +191,7 @@ def _figure(example, prediction, names, palette, counts):
         f"{'predicted only' if np.isnan(ious[k]) else percent(ious[k])}</span>"
         for k in seen
     )
-    classes = html.escape("|".join(names[k] for k in seen))
+    classes = " ".join(map(str, seen))
     return (
         f'<figure class="row" data-classes="{classes}">{pictures}<figcaption>'
         f"{html.escape(name)}: mIoU {percent(mean_iou(confusion))} % &emsp; {chips}"

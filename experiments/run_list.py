@@ -77,7 +77,8 @@ def last_row(file: pathlib.Path) -> dict[str, str] | None:
     """A CSV file of a run -> its last complete row by name; None if there is none."""
     if not file.exists():
         return None
-    rows = list(csv.reader(file.read_text().splitlines()))
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))
     complete = [row for row in rows[1:] if len(row) == len(rows[0])]  # The last may be cut.
     return dict(zip(rows[0], complete[-1], strict=True)) if complete else None
 

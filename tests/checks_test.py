@@ -20,6 +20,11 @@ def test_a_batch_too_small_for_batch_norm_is_warned_of(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_model_of_one_class_has_nothing_to_learn():
+    with pytest.raises(ValueError, match="num_classes is 1; .*nothing to learn"):
+        train.check(small_config(**{"model.num_classes": 1}), devices(1))
+
+
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch of 4 cannot be shared equally by 3 devices"):
         train.check(small_config(), devices(3))

@@ -218,6 +218,38 @@ def test_a_csv_from_a_spreadsheet_is_read(pets):
         find_splits(pets)
 
 
+@pytest.mark.parametrize(
+    "header, splits, said",
+    [
+        ("split", ["train", "Train"], "line 3: the split Train differs from train only by case"),
+        ("split", ["train", "train "], "line 3: invalid split name 'train '"),
+        ("split", ["train", "nan"], "line 3: the split is 'nan'"),
+        ("split", ["NaN", "train"], "line 2: the split is 'NaN'"),
+        ("split", ["train", ""], "line 3: the split is ''"),
+        ("split", ["train", "val,x"], "line 3: it has more fields"),
+        ("Split", ["train", "val"], "line 1: write split for the column 'Split'"),
+        ("split ", ["train", "val"], "line 1: write split for the column 'split '"),
+    ],
+)
+def test_splits_that_are_nearly_others_or_missing_are_named(pets, header, splits, said):
+    make_pets(pets, save_gray, number=2)
+    rows = [f"images/pet0{i}.jpg,masks/pet0{i}.png,{split}" for i, split in enumerate(splits)]
+    (pets / "pairs.csv").write_text("\n".join([f"image,mask,{header}", *rows]))
+    with pytest.raises(ValueError, match=said):
+        find_splits(pets)
+
+
+def test_masks_of_one_class_are_not_built(pets):
+    """As where those of a second class are ignored, or absent."""
+    make_pets(pets, save_gray)
+    classes = [{"name": name, "color": [0, 0, 0], "value": i} for name, i in (("a", 0), ("b", 9))]
+    (pets / "classes.json").write_text(json.dumps({"classes": classes, "ignored": [1, 2, 3]}))
+    with pytest.raises(ValueError, match="a single class of .*classes.json: a. .*nothing to learn"):
+        build_pets(pets)
+    with pytest.raises(FileNotFoundError, match="Build it there once"):
+        open_dataset("folder/pets", str(pets.parent / "shards"))
+
+
 def test_a_single_pair_is_too_few(pets):
     make_pets(pets, save_gray, number=1)
     with pytest.raises(ValueError, match="has 1 pairs, but none for train"):

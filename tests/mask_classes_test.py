@@ -1,12 +1,15 @@
 """Masks of any kind: their classes are proposed, reviewed, and mapped to class ids."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.build import open_dataset
+from data.classes import voc_palette
+from data.mask_classes import TO_COLORS
 from tests.conftest import save_label
 from tests.folder_test import build_pets, labels_of, make_pets, proposal, save_colors, save_gray
 
@@ -46,13 +49,62 @@ def test_masks_are_found_out_proposed_and_built(pets, save, kind, values):
         np.testing.assert_array_equal(label, table[ids[name]])
 
 
-def test_black_and_white_masks_have_two_classes_and_255_beside_others_is_ignored(pets):
-    make_pets(pets, lambda path, ids: save_gray(path, 255 * ids), values=2)
+def save_counts(folder, save, **counts):
+    """Masks of two images, in bands: `n9=200` is 200 pixels of the value 9, of 300."""
+    values = np.concatenate([np.full(n, int(name[1:]), np.uint8) for name, n in counts.items()])
+    make_pets(folder, lambda path, ids: save(path, values.reshape(15, 20)), number=2)
+
+
+@pytest.mark.parametrize(
+    "counts, values, ignored",
+    [
+        ({"n0": 40, "n255": 260}, [0, 255], []),  # Black and white.
+        ({"n7": 260, "n255": 40}, [7, 255], []),  # One class alone would be none to learn.
+        ({"n0": 100, "n255": 20, "n9": 180}, [0, 9], [255]),
+        ({"n0": 100, "n255": 180, "n9": 20}, [0, 9, 255], []),
+    ],
+)
+def test_255_is_a_border_only_where_it_can_be_one_and_the_user_is_told(
+    pets, counts, values, ignored
+):
+    save_counts(pets, save_gray, **counts)
+    said, classes = proposal(pets)
+    assert [one["value"] for one in classes["classes"]] == values
+    assert classes["ignored"] == ignored
+    assert ("255 is ignored, as VOC's border" in said) == bool(ignored)
+    assert ("move it to ignored" in said) == (len(values) == 3)
+
+
+def test_a_border_of_vocs_color_is_ignored_however_large_it_is(pets):
+    save_counts(pets, save_label, n0=100, n255=180, n9=20)
+    said, classes = proposal(pets)
+    assert classes["ignored"] == [255] and "255 is ignored" in said
+
+
+def test_masks_of_one_value_have_nothing_to_learn(pets):
+    save_counts(pets, save_gray, n0=300)
+    with pytest.raises(ValueError, match="hold the single value 0: .*nothing to learn"):
+        build_pets(pets)
+    assert not (pets / "classes.json").exists()
+
+
+def soften(file):
+    mask = Image.open(file)
+    mask.resize((90, 60), Image.Resampling.BILINEAR).resize(mask.size).save(file)
+
+
+def test_soft_edges_are_refused_and_gone_after_the_advice(pets):
+    disc = np.hypot(*np.mgrid[-20:20, -30:30]) < 12
+    make_pets(pets, lambda path, ids: save_gray(path, np.uint8(255 * disc)), number=2)
+    for file in (pets / "masks").iterdir():
+        soften(file)
+    with pytest.raises(ValueError, match="gray values are mixtures of others.* in .*pet0") as told:
+        build_pets(pets)
+    advice = re.search(r"Image.open\(file\)\.point.*\.save\(file\)", str(told.value))[0]
+    for file in (pets / "masks").iterdir():
+        eval(advice, {"Image": Image, "file": file})
+        np.testing.assert_array_equal(np.array(Image.open(file)) > 0, disc)
     assert [one["value"] for one in proposal(pets)[1]["classes"]] == [0, 255]
-    (pets / "classes.json").unlink()
-    save_gray(pets / "masks" / "pet03.png", np.full((15, 20), 9, np.uint8))
-    classes = proposal(pets)[1]
-    assert [one["value"] for one in classes["classes"]] == [0, 9] and classes["ignored"] == [255]
 
 
 def convert_mask(mode):
@@ -85,8 +137,11 @@ def unknown_value(pets):
     "damage, said",
     [
         (convert_mask("RGBA"), "pet03.png is a PNG of mode RGBA.*Convert it"),
-        (convert_mask("RGB"), "pet03.png is a mask of colors, but .*classes.json is of indices"),
-        (many_classes, "classes.json has 256 classes; there can be 1 to 255"),
+        (
+            convert_mask("RGB"),
+            "pet03.png is a mask of colors, but .*classes.json is of gray values",
+        ),
+        (many_classes, "classes.json is invalid: it has 256 classes; there must be 2"),
         (jpeg_mask, "pet03.png is a JPEG of mode L"),
         (sixteen_bits, "pet03.png is a PNG of mode I;16.*Convert it"),
         (unknown_value, "pet03.png holds 77, which .*classes.json does not list. Add it"),
@@ -121,3 +176,40 @@ def test_palettes_that_contradict_each_other_are_refused(pets):
     mask.save(pets / "masks" / "pet03.png")
     with pytest.raises(ValueError, match="pet03.png and .* have different colors for the value 0"):
         build_pets(pets)
+
+
+@pytest.fixture
+def swapped(pets):
+    """A folder with a mask, added after the proposal, whose palette has the first two swapped."""
+    ids = make_pets(pets, save_label)
+    said, classes = proposal(pets)
+    assert classes["palette"]["1"] == "#800000"
+    file = pets / "masks" / "pet03.png"
+    mask = Image.open(file)
+    palette, table = mask.getpalette(), np.array([1, 0, 2, 3], np.uint8)
+    mask = Image.fromarray(table[ids["pet03"]], mode="P")
+    mask.putpalette(palette[3:6] + palette[:3] + palette[6:])
+    mask.save(file)
+    return pets, ids
+
+
+def test_a_palette_of_another_order_is_refused_and_read_after_the_advice(swapped):
+    pets, ids = swapped
+    with pytest.raises(
+        ValueError, match='pet03.png has the color #.*classes.json has #.*"palette"'
+    ):
+        build_pets(pets)
+    for file in (pets / "masks").iterdir():  # "If the colors are right".
+        eval(TO_COLORS, {"Image": Image, "file": file})
+    (pets / "classes.json").unlink()
+    colors = [one["color"] for one in proposal(pets)[1]["classes"]]
+    for name, label in labels_of(build_pets(pets)).items():
+        np.testing.assert_array_equal(np.array(colors)[label], voc_palette()[ids[name]])
+
+
+def test_a_palette_that_is_not_listed_is_not_checked(swapped):
+    pets, ids = swapped
+    classes = json.loads((pets / "classes.json").read_text())
+    del classes["palette"]  # "If the values are right"; and files of older versions.
+    (pets / "classes.json").write_text(json.dumps(classes))
+    assert (labels_of(build_pets(pets))["pet03"] == np.array([1, 0, 2, 3])[ids["pet03"]]).all()

@@ -18,6 +18,7 @@ def check_training(
     freeze_batch_norm: bool,
     has_initial_weights: bool,
     num_replicas: int,
+    num_classes: int,
 ) -> None:
     """Fields of a config -> ValueError for the first one whose value is not possible.
 
@@ -32,6 +33,11 @@ def check_training(
     }.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
+    if num_classes < 2:
+        raise ValueError(
+            f"model.num_classes is {num_classes}; it must be at least 2: with one class there is "
+            "nothing to learn. Give a data set of one class another one, such as the background."
+        )
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate is {learning_rate}; it must be over 0.")
     if batch_size % num_replicas:

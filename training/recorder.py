@@ -1,6 +1,7 @@
 """A run's log.csv, evaluations.csv, TensorBoard events, checkpoints and evaluations, as it goes."""
 
 import csv
+import io
 import json
 import pathlib
 import time
@@ -33,18 +34,33 @@ class StepTable:
     """A CSV file with a row for some of a run's steps; it resumes where the run resumes."""
 
     def __init__(self, path: pathlib.Path, fields: Sequence[str], first_step: int):
-        rows = list(csv.reader(path.open())) if path.exists() else []
+        rows = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
         rows = [row for row in rows[1:] if len(row) == len(fields)]  # The last may be cut.
         kept = [row for row in rows if int(row[0]) <= first_step]
-        write_text(path, "".join(",".join(row) + "\n" for row in [fields, *kept]))
-        self._file = path.open("a")
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([fields, *kept])
+        write_text(path, text.getvalue())
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
         self.steps = {int(row[0]) for row in kept}
 
     def write(self, step: int, values: Sequence[float]) -> None:
         """Appends a step and the values of the other fields."""
-        self._file.write(",".join([str(step), *(f"{value:.6g}" for value in values)]) + "\n")
+        self._writer.writerow([step, *(f"{value:.6g}" for value in values)])
         self._file.flush()
         self.steps.add(step)
+
+
+def evaluation_fields(class_names: Sequence[str]) -> list[str]:
+    """Class names -> the columns of evaluations.csv: step, mIoU, and the IoU of each class.
+
+    A class that is named like one of the others is iou/NAME, as in TensorBoard.
+    """
+    fields = ["step", "miou"]
+    return [*fields, *(f"iou/{name}" if name in fields else name for name in class_names)]
 
 
 class Events:
@@ -103,7 +119,7 @@ class Recorder:
         self._checkpoints, self._evaluator, self._model = checkpoints, evaluator, model
         checkpoints.write_list()
         self._log = StepTable(workdir / "log.csv", LOG_FIELDS, first_step)
-        fields = ("step", "miou", *evaluator.class_names)
+        fields = evaluation_fields(evaluator.class_names)
         self._evaluations = StepTable(workdir / "evaluations.csv", fields, first_step)
         self._events = Events(workdir)
         self._events.text("config", f"```\n{json.dumps(config, indent=2)}\n```")
