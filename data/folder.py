@@ -22,7 +22,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data.classes import ORIGINALS
-from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
+from data.features import class_metadata, make_example, read_ids, segmentation_info
 from data.mask_classes import (
     ClassesProposed,
     map_to_class_ids,
@@ -35,7 +35,6 @@ from data.terminal import track
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
-ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
 
 Pairs = dict[str, tuple[pathlib.Path, pathlib.Path]]  # By name: the image's and the mask's file.
@@ -70,7 +69,6 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         self, split: str, pairs: Pairs, classes: dict[str, Any], class_file: pathlib.Path
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
-            check_orientation(image_file)
             label = map_to_class_ids(read_mask(mask_file), classes, mask_file, class_file)
             yield name, make_example(name, image_file, label, mask_file)
 
@@ -210,13 +208,3 @@ def split_by_hash(pairs: Pairs) -> dict[str, list[str]]:
     by_hash = sorted(pairs, key=lambda name: hashlib.sha256(name.encode()).digest())
     num_val = max(1, len(pairs) // PAIRS_PER_VAL_PAIR)
     return {"train": sorted(by_hash[num_val:]), "val": sorted(by_hash[:num_val])}
-
-
-def check_orientation(image_file: pathlib.Path) -> None:
-    """Raises ValueError if viewers rotate the image: its mask's orientation is then unknown."""
-    if (orientation := open_image(image_file).getexif().get(ORIENTATION_TAG, 1)) != 1:
-        raise ValueError(
-            f"{image_file} has EXIF orientation {orientation}: viewers rotate it, so its mask may "
-            "not match its pixels. Rotate the pixels and remove the tag: "
-            "ImageOps.exif_transpose(image), or `jpegtran`."
-        )

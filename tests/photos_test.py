@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from data.drawing import LINE_HEIGHT
-from data.photos import OVERLAY_UNIT, draw_overlay, find_photos, read_photo
+from data.image_files import read_samples
+from data.photos import OVERLAY_UNIT, draw_overlay, encode_photo, find_photos, read_photo
 
 COLORS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
@@ -58,14 +59,17 @@ def test_what_cannot_be_read_is_named(tmp_path):
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[:-40])
     (tmp_path / "text.jpg").write_text("no photo")
-    # A tag of numbers that holds text, beside one that turns the photo.
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x1a\0\x02\0\0\0\x05\0\0\0&\x01\x12\0\x03\0\0\0\x01"
-    exif += b"\0\x06\0\0\0\0\0\0make\0"
-    Image.fromarray(COLORS).save(tmp_path / "exif.jpg", exif=exif)
     Image.fromarray(COLORS).save(tmp_path / "other.tiff")
-    for name in ("cut.png", "text.jpg", "exif.jpg", "other.tiff"):
+    for name in ("cut.png", "text.jpg", "other.tiff"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             read_photo(tmp_path / name)
+
+
+def test_a_damaged_tag_beside_the_one_that_turns_a_photo_is_passed_over(tmp_path):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x1a\0\x02\0\0\0\x05\0\0\0&\x01\x12\0\x03\0\0\0\x01"
+    exif += b"\0\x06\0\0\0\0\0\0make\0"  # A tag of numbers that holds text.
+    Image.fromarray(COLORS).save(tmp_path / "exif.png", exif=exif)
+    np.testing.assert_array_equal(read_photo(tmp_path / "exif.png"), np.rot90(COLORS, -1))
 
 
 def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
@@ -73,8 +77,11 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[16:24] = (40_000).to_bytes(4, "big") * 2  # Width and height of the header.
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(ValueError, match="a.png cannot be read"):
-        read_photo(tmp_path / "a.png")
+    for read in (read_photo, encode_photo, read_samples):
+        with pytest.raises(
+            ValueError, match="a.png has 40000 x 40000 .* 1600.0 megapixels; .* 178"
+        ):
+            read(tmp_path / "a.png")
 
 
 def test_files_folders_and_globs_name_each_photo_once(tmp_path):
