@@ -104,8 +104,8 @@ def _walk_jpeg(file):
         has_adobe |= (marker == 0xEE) & (tf.strings.substr(content, 0, 5) == b"Adobe")
         # Markers without content; 0xFF fills.
         alone = (marker == 1) | ((marker >= 0xD0) & (marker <= 0xD8)) | (marker == 0)
-        length = tf.where(alone, 2, 2 + tf.maximum(_number(file, position + 2, 2), 2))
-        return position + tf.where(marker == 0xFF, 1, length), exif, has_adobe
+        length = tf.where(~alone, 2 + tf.maximum(_number(file, position + 2, 2), 2), 2)
+        return position + tf.where(marker != 0xFF, length, 1), exif, has_adobe
 
     start = (tf.constant(2, tf.int64), tf.constant(b""), tf.constant(False))
     _, exif, has_adobe = tf.while_loop(is_segment, next_segment, start)

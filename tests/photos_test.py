@@ -1,5 +1,7 @@
 """Photos as people have them: every kind becomes upright RGB, or is named."""
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,6 +78,7 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
     Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[16:24] = (40_000).to_bytes(4, "big") * 2  # Width and height of the header.
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(data)
     for read in (read_photo, encode_photo, read_samples):
         with pytest.raises(
