@@ -153,8 +153,8 @@ def main(arguments: list[str]) -> None:
     for file in track(photos, "photo", len(photos)):
         try:
             photo = read_photo(file)
-        except ValueError as error:
-            print(f"error: {error}; skipped.", file=sys.stderr, flush=True)
+        except (ValueError, OSError) as error:
+            print(f"error: {error} Skipped.", file=sys.stderr, flush=True)
             failed += 1
             continue
         write_prediction(predictor, photo, output, file.stem)

@@ -11,6 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data.classes import IGNORE_LABEL
+from data.decoding import TRANSPOSED
+from data.image_files import read_samples
+from data.photos import Photo, encode_photo, turn
 
 
 def segmentation_info(
@@ -81,11 +84,15 @@ def make_example(
     label: np.ndarray | None = None,
     label_source: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-    """An image's file and its [H, W] uint8 label -> an example that keeps the file's bytes.
+    """An image's file and its [H, W] uint8 label -> an example with its pixels.
+
+    The file's own bytes are kept where TensorFlow decodes them as read_photo does (data.photos).
+
+    Where the file's EXIF turns the image, the example holds it turned, with its label.
 
     Args:
       name: the example's id.
-      image_file: a JPEG or PNG.
+      image_file: a JPEG, PNG or WebP.
       label: class ids or 255; None for an image without a label, whose pixels are all 255.
       label_source: the file of the label, for error messages.
 
@@ -94,18 +101,41 @@ def make_example(
 
     Raises:
       FileNotFoundError: The image is missing.
-      ValueError: The image cannot be read, or differs in size from the label.
+      ValueError: The image cannot be read, differs in size from the label, or is turned by its EXIF
+        while its label fits both ways.
     """
-    width, height = check_image(image_file)
+    photo = encode_photo(image_file)
     if label is None:
-        label = np.full((height, width), IGNORE_LABEL, np.uint8)
-    if label.shape != (height, width):
+        label = np.full(photo.size, IGNORE_LABEL, np.uint8)
+    elif photo.orientation != 1:
+        label = turn_label(label, photo, image_file, label_source)
+    if label.shape != photo.size:
         raise ValueError(
             f"{label_source} has {label.shape[1]} x {label.shape[0]} pixels, but {image_file} has "
-            f"{width} x {height}. A label must have its image's size; create it again from the "
-            "original, without resizing."
+            f"{photo.size[1]} x {photo.size[0]}. A label must have its image's size; create it "
+            "again from the original, without resizing."
         )
-    return {"image": image_file.read_bytes(), "label": encode_label(label), "id": name}
+    return {"image": photo.content, "label": encode_label(label), "id": name}
+
+
+def turn_label(
+    label: np.ndarray, photo: Photo, image_file: pathlib.Path, label_source: pathlib.Path | None
+) -> np.ndarray:
+    """[H, W] label of a photo that its EXIF turns -> the label, turned if it fits only so.
+
+    Raises ValueError, which names the photo, if the label fits the photo as stored and as shown.
+    """
+    height, width = photo.size
+    if photo.orientation in TRANSPOSED and height != width:
+        return turn(label, photo.orientation) if label.shape == (width, height) else label
+    copy = image_file.with_suffix(".png").name
+    raise ValueError(
+        f"{image_file} has EXIF orientation {photo.orientation}: viewers turn it, and "
+        f"{label_source} may fit its pixels as stored or as shown. If it fits them as shown: "
+        f'ImageOps.exif_transpose(Image.open("{image_file.name}")).save("{copy}"). If as stored: '
+        f'Image.open("{image_file.name}").save("{copy}", exif=b""). '
+        f"Both are with Pillow; use {copy} in place of {image_file.name}."
+    )
 
 
 def encode_label(label: np.ndarray) -> bytes:
@@ -115,34 +145,24 @@ def encode_label(label: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def check_image(file: pathlib.Path) -> tuple[int, int]:
-    """An image's file -> its width and height, after decoding all of it.
-
-    Raises FileNotFoundError or ValueError, which name the file and say what to do, unless it is a
-    JPEG or PNG of 8-bit RGB or gray.
-    """
-    image = open_image(file)
-    if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L"):
-        raise ValueError(
-            f"{file} is a {image.format} of mode {image.mode}; images must be JPEGs or PNGs of "
-            "8-bit RGB or gray. Convert it: "
-            f'Image.open(file).convert("RGB").save("{file.stem}.png").'
-        )
-    return image.size
-
-
 def read_label(file: pathlib.Path) -> np.ndarray:
-    """A palette or gray PNG -> its values, [H, W] uint8; for a palette, the indices.
+    """A palette or gray PNG -> its samples as stored, [H, W] uint8; for a palette, the indices.
 
-    Raises FileNotFoundError or ValueError, which name the file, for any other image.
+    Raises FileNotFoundError or ValueError, which name the file, for any other image, and for gray
+    values over 255.
     """
-    image = open_image(file)
-    if image.format != "PNG" or image.mode not in ("P", "L"):
+    values = read_samples(file).values
+    if values.ndim == 3:
         raise ValueError(
-            f"{file} is a {image.format} of mode {image.mode}; labels must be palette or 8-bit "
-            "gray PNGs, whose values are the class ids. Save it in that form from the original."
+            f"{file} is a PNG of RGB colors; labels must be palette or gray PNGs, whose values are "
+            "the class ids. Export it again in that form from the original."
         )
-    return np.array(image)
+    if values.max() > IGNORE_LABEL:
+        raise ValueError(
+            f"{file} holds the id {values.max()}; ids are 0 to {IGNORE_LABEL}. Fix the label, or "
+            "download it again."
+        )
+    return values.astype(np.uint8)
 
 
 def check_ids(label: np.ndarray, num_classes: int, file: pathlib.Path) -> np.ndarray:
@@ -154,17 +174,3 @@ def check_ids(label: np.ndarray, num_classes: int, file: pathlib.Path) -> np.nda
             f"{IGNORE_LABEL} is ignored. Fix the label, or download it again."
         )
     return label
-
-
-def open_image(file: pathlib.Path) -> Image.Image:
-    """An image's file -> the image, decoded completely, so that truncated files fail here."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file} is missing. Unpack the originals again.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{file} cannot be read: {error}. It is damaged or not an image; download it again."
-        ) from error
-    return image

@@ -27,13 +27,12 @@ import tensorflow_datasets as tfds
 
 from data.class_file import Classes, map_to_class_ids, read_classes
 from data.classes import IGNORE_LABEL, ORIGINALS
-from data.features import class_metadata, make_example, open_image, read_ids, segmentation_info
+from data.features import class_metadata, make_example, read_ids, segmentation_info
 from data.mask_classes import ClassesProposed, propose_classes, read_mask
 from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
 PAIRS_PER_VAL_PAIR = 10  # Without lists of the splits. Ours.
-ORIENTATION_TAG = 0x0112  # Of EXIF.
 CLASS_FILE = "classes.json"
 COLUMNS = ("image", "mask", "split")  # Of pairs.csv.
 MISSING_VALUES = ("nan", "none", "null", "na")  # As spreadsheets and pandas write them.
@@ -66,7 +65,6 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         self, split: str, pairs: Pairs, classes: Classes, seen: set[int]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
-            check_orientation(image_file)
             label = map_to_class_ids(read_mask(mask_file), classes, mask_file)
             seen.update(np.flatnonzero(np.bincount(label.ravel())).tolist())
             yield name, make_example(name, image_file, label, mask_file)
@@ -236,13 +234,3 @@ def split_by_hash(pairs: Pairs) -> dict[str, list[str]]:
     by_hash = sorted(pairs, key=lambda name: hashlib.sha256(name.encode()).digest())
     num_val = max(1, len(pairs) // PAIRS_PER_VAL_PAIR)
     return {"train": sorted(by_hash[num_val:]), "val": sorted(by_hash[:num_val])}
-
-
-def check_orientation(image_file: pathlib.Path) -> None:
-    """Raises ValueError if viewers rotate the image: its mask's orientation is then unknown."""
-    if (orientation := open_image(image_file).getexif().get(ORIENTATION_TAG, 1)) != 1:
-        raise ValueError(
-            f"{image_file} has EXIF orientation {orientation}: viewers rotate it, so its mask may "
-            "not match its pixels. Rotate the pixels and remove the tag: "
-            "ImageOps.exif_transpose(image), or `jpegtran`."
-        )

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.classes import IGNORE_LABEL, voc_palette
-from data.features import open_image
 from data.files import write_json
+from data.image_files import read_samples
 from data.soft_edges import find_soft_pixels
 from data.terminal import percent, table, track
 
-KINDS_BY_MODE = {"P": "palette", "L": "indices", "1": "indices", "RGB": "colors"}  # Pillow's mode.
+# By kind of masks: what their values are.
 VALUES_TEXT = {"colors": "colors", "indices": "gray values", "palette": "values of a palette"}
 MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
@@ -30,7 +30,7 @@ class ClassesProposed(Exception):
 class Mask(NamedTuple):
     """A mask as its file has it."""
 
-    kind: str  # A value of KINDS_BY_MODE.
+    kind: str  # A key of VALUES_TEXT.
     values: np.ndarray  # [H, W] int32: indices, or 0xRRGGBB.
     palette: np.ndarray  # [256, 3] uint8; black if the file has none.
 
@@ -38,7 +38,7 @@ class Mask(NamedTuple):
 class MaskValues(NamedTuple):
     """The values of a set of masks."""
 
-    kind: str  # A value of KINDS_BY_MODE.
+    kind: str  # A key of VALUES_TEXT.
     pixels: dict[int, int]  # By value: number of pixels.
     palette: dict[int, list[int]]  # By value: its color in the masks' palettes.
     soft: dict[int, int]  # By value: number of pixels that look like mixtures of two others.
@@ -46,23 +46,14 @@ class MaskValues(NamedTuple):
 
 
 def read_mask(file: pathlib.Path) -> Mask:
-    """A mask's file -> the mask. Raises ValueError unless it is an 8-bit PNG."""
-    mask = open_image(file)
-    if mask.format != "PNG" or mask.mode not in KINDS_BY_MODE:
-        raise ValueError(
-            f"{file} is a {mask.format} of mode {mask.mode}; masks must be 8-bit PNGs of class "
-            "ids, with a palette, or of RGB colors without transparency. Convert it: "
-            'Image.open(file).convert("RGB").save("mask.png") for colors, "L" for ids. A JPEG\'s '
-            "values are unreliable: create the mask again from the original."
-        )
-    palette = np.zeros((256, 3), np.uint8)
-    if mask.mode == "P":
-        colors = np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        palette[: len(colors)] = colors
-    values = np.array(mask).astype(np.int32)
-    if mask.mode == "RGB":
-        values = values @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    return Mask(KINDS_BY_MODE[mask.mode], values, palette)
+    """A mask's file -> the mask, with its samples as stored. Raises what read_samples raises."""
+    values, palette = read_samples(file)
+    if palette is not None:
+        return Mask("palette", values.astype(np.int32), palette)
+    black = np.zeros((256, 3), np.uint8)
+    if values.ndim == 2:
+        return Mask("indices", values.astype(np.int32), black)
+    return Mask("colors", values @ np.array([1 << 16, 1 << 8, 1], np.int32), black)
 
 
 def propose_classes(masks: list[pathlib.Path], class_file: pathlib.Path) -> str:

@@ -1,14 +1,36 @@
 """Users' photos: files as cameras, scanners or web sites write them -> [H, W, 3] uint8 RGB."""
 
+import contextlib
 import glob
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+import tensorflow as tf
+from PIL import Image
 
+from data.decoding import (
+    FLIPPED_LEFT_RIGHT,
+    FLIPPED_UP_DOWN,
+    ORIENTATION_TAG,
+    SHORT,
+    TRANSPOSED,
+    decode_png,
+)
 from data.drawing import class_entries, draw_legend, draw_outlines
+from data.image_files import (
+    GRAY,
+    GRAY_ALPHA,
+    RGB,
+    RGB_ALPHA,
+    named_errors,
+    open_image,
+    png_header,
+    read_file,
+)
+from data.pictures import image_png
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -61,31 +83,97 @@ def is_leftover(file: pathlib.Path) -> bool:
     return file.name.startswith(".") or file.name == "Thumbs.db" or "__MACOSX" in file.parts
 
 
+class Photo(NamedTuple):
+    """A photo as shards hold it: every decoder gives the pixels of read_photo."""
+
+    content: bytes  # A JPEG or PNG of 8-bit gray or RGB, without transparency and EXIF turn.
+    size: tuple[int, int]  # Height and width.
+    orientation: int  # EXIF's, by which the file's own pixels were turned: 1 to 8.
+
+
 def read_photo(file: pathlib.Path) -> np.ndarray:
-    """A JPEG, PNG or WebP -> [H, W, 3] uint8 RGB, rotated according to its EXIF tag.
+    """A JPEG, PNG or WebP -> [H, W, 3] uint8 RGB, turned as its EXIF orientation says.
 
-    Gray, CMYK, palette and 16-bit images are converted; transparent ones are put on white. Raises
-    ValueError if Pillow cannot decode all of it. Pillow does not detect corrupt bytes in the middle
-    of a JPEG.
+    Gray, CMYK and palette images are converted, and 16 bits divided by 257; transparent pixels are
+    put on white. Raises ValueError, which names the file, if not all of it can be decoded, or if it
+    has over MAX_MEGAPIXELS. Pillow does not detect corrupt bytes in the middle of a JPEG.
     """
-    try:
-        with Image.open(file, formats=PILLOW_FORMATS) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips.
-                image = _to_8_bits(image)
-            if image.has_transparency_data:
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image.convert("RGBA"))
-            return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's parsers raise any type of error for damaged files.
-        raise ValueError(f"{file} cannot be read: {error}") from error
+    return _decode(read_file(file), file)[0]
 
 
-def _to_8_bits(image):
-    """A gray 16-bit image -> an 8-bit one; its transparent value becomes white."""
-    values = np.asarray(image)
-    transparent = values == image.info.get("transparency", -1)
-    return Image.fromarray(np.where(transparent, 255, (values / 257).round()).astype(np.uint8))
+def encode_photo(file: pathlib.Path) -> Photo:
+    """A JPEG, PNG or WebP -> a Photo: the file's own bytes where TensorFlow decodes them alike.
+
+    All others become a PNG of the pixels of read_photo. Raises what read_photo raises.
+    """
+    content = read_file(file)
+    image = open_image(content, file, PILLOW_FORMATS)
+    if _is_decoded_alike(image, content):
+        with contextlib.suppress(tf.errors.InvalidArgumentError), tf.device("cpu"):
+            height, width, _ = tf.io.decode_image(content, 3, expand_animations=False).shape
+            return Photo(content, (height, width), 1)
+    pixels, orientation = _decode(content, file)
+    return Photo(image_png(pixels), pixels.shape[:2], orientation)
+
+
+def _decode(content, file):
+    """A file's bytes -> the pixels of read_photo, and the EXIF orientation."""
+    image = open_image(content, file, PILLOW_FORMATS)
+    with named_errors(file):
+        if image.format == "PNG":
+            image.load()  # It checks all chunks, and reads those after the pixels.
+            depth, color_type = png_header(content)
+            has_alpha = color_type in (GRAY_ALPHA, RGB_ALPHA) or "transparency" in image.info
+            with tf.device("cpu"):
+                pixels = decode_png(content, tf.constant(has_alpha), tf.constant(depth)).numpy()
+        elif image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+            pixels = np.asarray(image.convert("RGB"))
+        else:
+            pixels = np.asarray(image.convert("RGB"))
+        orientation = exif_orientation(image.info.get("exif", b""))
+    return turn(pixels, orientation), orientation
+
+
+def _is_decoded_alike(image, content):
+    """Whether TensorFlow decodes a file as read_photo does, by its header and its EXIF."""
+    if image.format == "PNG":
+        plain = png_header(content) in ((8, GRAY), (8, RGB)) and b"tRNS" not in content
+        return plain and b"eXIf" not in content
+    is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+    return is_jpeg and exif_orientation(image.info.get("exif", b"")) == 1
+
+
+def exif_orientation(exif: bytes) -> int:
+    """An EXIF block -> its orientation: 2 to 8 if viewers turn the image, and 1 for all others.
+
+    As in browsers, it is the number of type SHORT in the first directory; 0, 9, text or a damaged
+    block mean as stored. XMP is not read.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(exif[:4])
+    if order is None:
+        return 1
+
+    def number(start, length):
+        return int.from_bytes(exif[start : start + length], order)
+
+    directory = number(4, 4)
+    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+        is_orientation = (number(entry, 2), number(entry + 2, 2)) == (ORIENTATION_TAG, SHORT)
+        if len(exif) >= entry + 12 and is_orientation and number(entry + 4, 4) == 1:
+            return number(entry + 8, 2) if 2 <= number(entry + 8, 2) <= 8 else 1
+    return 1
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, ...] as stored, its EXIF orientation -> the image as viewers show it."""
+    if orientation in TRANSPOSED:
+        image = image.swapaxes(0, 1)
+    if orientation in FLIPPED_UP_DOWN:
+        image = image[::-1]
+    return np.ascontiguousarray(image[:, ::-1] if orientation in FLIPPED_LEFT_RIGHT else image)
 
 
 def draw_overlay(

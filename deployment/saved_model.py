@@ -5,12 +5,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from data.decoding import decode_photo, read_header
+from data.image_files import PNG_START
 from deployment.inference_graph import class_ids
 
 # Of all images of a request together; its headers are checked before anything is decoded. Ours:
 # ResNet-101 takes some 10 GB for as many pixels at output_stride 8.
 MAX_PIXELS = 2**24
-PNG_START = b"\x89PNG\r\n\x1a\n"
+LARGER = "Send fewer or smaller images. By their headers, these have (height, width):"
+NOT_KNOWN = (
+    "An image is neither a JPEG nor a PNG. Save it as a PNG, or send its pixels to serving_default."
+)
 
 
 class Segmenter(tf.Module):
@@ -72,8 +77,8 @@ def check_images(images: tf.Tensor) -> tf.Tensor:
 def decode_images(files: tf.Tensor) -> tf.Tensor:
     """[B] JPEG or PNG files -> [B, H, W, 3] uint8 RGB.
 
-    Gray, CMYK, palettes and 16 bits are converted; transparent pixels are laid over white. EXIF
-    tags are ignored. InvalidArgumentError, before anything is decoded, where there is no file, a
+    The pixels are those of data.photos.read_photo, but for the rounding of the JPEG decoder.
+    InvalidArgumentError, before anything is decoded, where there is no file, a
     file is neither a JPEG nor a PNG, the sizes differ, or the headers claim no pixel or more than
     MAX_PIXELS in all; and for a file that is cut off or damaged. The decoder does not report wrong
     bytes in the middle of a JPEG, nor fewer lines than its header claims: those pixels are gray.
@@ -90,48 +95,37 @@ def decode_images(files: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.float64), axis=1))
     small = tf.debugging.Assert(
         tf.reduce_all(sizes > 0) & (pixels <= MAX_PIXELS),
-        [f"A request may have {MAX_PIXELS} pixels; its images have, by their headers:", sizes],
+        [f"A request may have {MAX_PIXELS / 1e6:.1f} megapixels. {LARGER}", sizes],
         summarize=16,
     )
     with tf.control_dependencies([one_size, small]):
         files = tf.identity(files)
     image = tf.TensorSpec((None, None, 3), tf.uint8)
-    return tf.map_fn(decode_image, files, fn_output_signature=image)
+    return tf.map_fn(
+        lambda file: decode_photo(file, read_header(file)), files, fn_output_signature=image
+    )
 
 
 def claimed_size(file: tf.Tensor) -> tf.Tensor:
-    """A JPEG or PNG -> [H, W] int32, as its header says. InvalidArgumentError for another file."""
+    """A JPEG or PNG -> [H, W] int32 of the image as shown, as its header says.
+
+    InvalidArgumentError for another file.
+    """
     # A PNG starts with 8 bytes of signature, 8 of the first chunk's length and name, then width,
     # height and depth.
     start = tf.strings.substr(file, 0, 25)
     is_jpeg = tf.strings.substr(file, 0, 3) == b"\xff\xd8\xff"
     is_png = (tf.strings.substr(file, 0, 8) == PNG_START) & (tf.strings.length(start) == 25)
-    known = tf.debugging.Assert(is_jpeg | is_png, ["An image is neither a JPEG nor a PNG."])
+    known = tf.debugging.Assert(is_jpeg | is_png, [NOT_KNOWN])
     with tf.control_dependencies([known]):
-        return tf.cond(
+        size = tf.cond(
             is_jpeg,
             lambda: tf.io.extract_jpeg_shape(file)[:2],
             lambda: tf.io.decode_raw(
                 tf.strings.substr(start, 16, 8), tf.int32, little_endian=False
             )[::-1],
         )
-
-
-def decode_image(file: tf.Tensor) -> tf.Tensor:
-    """A JPEG or PNG -> [H, W, 3] uint8 RGB; transparent pixels are laid over white."""
-
-    def from_png():
-        image = tf.io.decode_png(file, channels=4)
-        # TensorFlow sets an absent alpha to the largest number of the file's bit depth, a byte of
-        # the header: 15 of 255 for a palette of 16 colors.
-        depth = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 24, 1), tf.uint8)[0], tf.int32)
-        opaque = tf.cast(2 ** tf.minimum(depth, 8) - 1, tf.uint8)
-        alpha = tf.cast(image[:, :, 3:], tf.float32) / 255
-        alpha = tf.where(tf.reduce_all(image[:, :, 3] == opaque), 1.0, alpha)
-        colors = tf.cast(image[:, :, :3], tf.float32)
-        return tf.cast(tf.round(alpha * colors + 255 * (1 - alpha)), tf.uint8)
-
-    return tf.cond(tf.io.is_jpeg(file), lambda: tf.io.decode_jpeg(file, channels=3), from_png)
+        return tf.where(read_header(file).orientation >= 5, size[::-1], size)
 
 
 def write_saved_model(segmenter: Segmenter, folder: pathlib.Path) -> None:

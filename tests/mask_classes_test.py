@@ -115,8 +115,12 @@ def convert_mask(mode):
     return convert
 
 
+def transparent(pets):
+    Image.new("RGBA", (20, 15), (9, 9, 9, 254)).save(pets / "masks" / "pet03.png")
+
+
 def sixteen_bits(pets):
-    Image.fromarray(np.zeros((15, 20), np.uint16)).save(pets / "masks" / "pet03.png")
+    Image.fromarray(np.full((15, 20), 300, np.uint16)).save(pets / "masks" / "pet03.png")
 
 
 def many_classes(pets):
@@ -136,14 +140,14 @@ def unknown_value(pets):
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (convert_mask("RGBA"), "pet03.png is a PNG of mode RGBA.*Convert it"),
+        (transparent, "pet03.png has transparent pixels.*without transparency"),
         (
             convert_mask("RGB"),
             "pet03.png is a mask of colors, but .*classes.json is of gray values",
         ),
         (many_classes, "classes.json is invalid: it has 256 classes; there must be 2"),
-        (jpeg_mask, "pet03.png is a JPEG of mode L"),
-        (sixteen_bits, "pet03.png is a PNG of mode I;16.*Convert it"),
+        (jpeg_mask, "pet03.png cannot be read: it is not a PNG.*values of a JPEG"),
+        (sixteen_bits, "pet03.png holds 300, which .*classes.json does not list"),
         (unknown_value, "pet03.png holds 77, which .*classes.json does not list. Add it"),
         (lambda pets: (pets / "classes.json").write_text("{}"), "classes.json is invalid"),
     ],
