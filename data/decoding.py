@@ -27,6 +27,10 @@ class Header(NamedTuple):
     depth: tf.Tensor  # Of a PNG's samples, in bits.
 
 
+FLAG, NUMBER = tf.TensorSpec((), tf.bool), tf.TensorSpec((), tf.int64)
+HEADER_SIGNATURE = Header(NUMBER, FLAG, FLAG, FLAG, NUMBER)
+
+
 def decode_photo(file: tf.Tensor, header: Header) -> tf.Tensor:
     """A JPEG or PNG -> [H, W, 3] uint8 RGB, turned as its EXIF says, over white."""
     image = tf.cond(
@@ -78,7 +82,10 @@ def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def read_header(file: tf.Tensor) -> Header:
-    """A JPEG or PNG -> its Header, from all segments or chunks around its pixels."""
+    """A JPEG or PNG -> its Header, from all segments or chunks around its pixels.
+
+    Any other string has some Header too.
+    """
     is_jpeg = tf.strings.substr(file, 0, 3) == b"\xff\xd8\xff"
     exif, has_adobe, has_transparency = tf.cond(
         is_jpeg, lambda: _walk_jpeg(file), lambda: _walk_png(file)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from data.decoding import decode_photo, read_header
+from data.decoding import HEADER_SIGNATURE, decode_photo, read_header
 from data.image_files import PNG_START
 from deployment.inference_graph import class_ids
 
@@ -85,7 +85,11 @@ def decode_images(files: tf.Tensor) -> tf.Tensor:
     """
     some = tf.debugging.assert_positive(tf.size(files), "The request has no image.")
     with tf.control_dependencies([some]):
-        sizes = tf.map_fn(claimed_size, files, fn_output_signature=tf.TensorSpec((2,), tf.int32))
+        headers = tf.map_fn(read_header, files, fn_output_signature=HEADER_SIGNATURE)
+    size = tf.TensorSpec((2,), tf.int32)
+    sizes = tf.map_fn(
+        lambda one: claimed_size(*one), (files, headers.orientation), fn_output_signature=size
+    )
     one_size = tf.debugging.Assert(
         tf.reduce_all(sizes == sizes[:1]),
         ["The images of a request must have one size; these have (height, width):", sizes],
@@ -101,13 +105,11 @@ def decode_images(files: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([one_size, small]):
         files = tf.identity(files)
     image = tf.TensorSpec((None, None, 3), tf.uint8)
-    return tf.map_fn(
-        lambda file: decode_photo(file, read_header(file)), files, fn_output_signature=image
-    )
+    return tf.map_fn(lambda one: decode_photo(*one), (files, headers), fn_output_signature=image)
 
 
-def claimed_size(file: tf.Tensor) -> tf.Tensor:
-    """A JPEG or PNG -> [H, W] int32 of the image as shown, as its header says.
+def claimed_size(file: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """A JPEG or PNG, its EXIF orientation -> [H, W] int32 of the image as shown, by its header.
 
     InvalidArgumentError for another file.
     """
@@ -125,7 +127,7 @@ def claimed_size(file: tf.Tensor) -> tf.Tensor:
                 tf.strings.substr(start, 16, 8), tf.int32, little_endian=False
             )[::-1],
         )
-        return tf.where(read_header(file).orientation >= 5, size[::-1], size)
+        return tf.where(orientation >= 5, size[::-1], size)
 
 
 def write_saved_model(segmenter: Segmenter, folder: pathlib.Path) -> None:
