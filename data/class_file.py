@@ -70,8 +70,8 @@ def _parse(class_file, content):
         raise ValueError(f"unknown kind {kind[:40]!r}; it is one of {', '.join(VALUES_TEXT)}")
     if not 2 <= len(entries) <= MAX_CLASSES:
         raise ValueError(
-            f"it has {len(entries)} classes; there must be 2 to {MAX_CLASSES}, as with one class "
-            "there is nothing to learn"
+            f"its number of classes is {len(entries)}; it must be 2 to {MAX_CLASSES}: with one "
+            "class there is nothing to learn"
         )
     names, colors, used = [], [], []
     for i, entry in enumerate(entries):

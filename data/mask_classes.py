@@ -105,7 +105,8 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
         kind = kind or mask.kind
         if mask.kind != kind:
             raise ValueError(
-                f"{file} is a mask of {mask.kind}, but {masks[0]} of {kind}. Convert one of them."
+                f"{file} is a mask of {VALUES_TEXT[mask.kind]}, but {masks[0]} of "
+                f"{VALUES_TEXT[kind]}. {_describe_conversion({kind, mask.kind})}"
             )
         values, inverse, lengths = find_unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
@@ -135,12 +136,25 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     )
 
 
+def _describe_conversion(kinds):
+    """Two kinds of masks in one folder -> how to make them one, as a text."""
+    if kinds == {"palette", "colors"}:
+        return f"Convert those with a palette to colors: {TO_COLORS}."
+    if kinds == {"palette", "indices"}:
+        return (
+            'If both hold the same class ids, write classes.json yourself, without "kind"; '
+            "docs/data.md shows one."
+        )
+    return "Create them again in one form, or remove one kind with its images."
+
+
 def _colors_of(mask, values):
     """A mask and some of its values, [N] -> [N, C]: their colors, or the gray values themselves."""
     if mask.kind == "palette":
         return mask.palette[values]
-    shifts = [16, 8, 0] if mask.kind == "colors" else [0]
-    return values[:, None] >> np.array(shifts) & (255 if mask.kind == "colors" else -1)
+    if mask.kind == "colors":
+        return (values[:, None] >> np.array([16, 8, 0])) & 255
+    return values[:, None]
 
 
 def check_soft_edges(found: MaskValues, class_file: pathlib.Path) -> None:

@@ -78,7 +78,7 @@ def test_a_file_of_windows_is_read(tmp_path):
 @pytest.mark.parametrize(
     "classes, others, said",
     [
-        ([BLACK], {}, "1 classes; there must be 2 .*nothing to learn"),
+        ([BLACK], {}, "number of classes is 1; it must be 2 .*nothing to learn"),
         ([BLACK, CAT | {"value": "red"}], {}, "value of class 1 must be a number .* 'red'"),
         ([BLACK, CAT | {"value": True}], {}, "value of class 1 must be a number .* True"),
         ([BLACK, CAT | {"value": -1}], {}, "value of class 1 must be a number .* -1"),

@@ -17,10 +17,11 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from data.class_file import map_to_class_ids, read_classes
 from data.classes import COCO_NAMES, VOC_CLASS_NAMES
 from data.coco_voc21 import draw_label, read_annotations
 from data.features import make_example, read_label
-from data.mask_classes import map_to_class_ids, read_classes, read_mask
+from data.mask_classes import read_mask
 from data.photos import read_photo
 from deployment.saved_model import decode_images
 from tests.image_kinds import label_kinds, photo_kinds
@@ -96,7 +97,7 @@ def read_into_shard(file: pathlib.Path) -> None:
 
 def read_class_ids(file: pathlib.Path) -> None:
     classes, mask = read_classes(file), file.with_name("whole.png")
-    map_to_class_ids(read_mask(mask), classes, mask, file)
+    map_to_class_ids(read_mask(mask), classes, mask)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])

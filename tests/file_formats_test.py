@@ -40,7 +40,7 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     for name in ("images", "masks"):
         (folder / name).mkdir()
-    label = np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE) % 3
+    label = np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE) % 2
     for name, kind in PHOTOS.items():
         file = save(folder / "images", name, kind.content)
         try:

@@ -145,7 +145,7 @@ def unknown_value(pets):
             convert_mask("RGB"),
             "pet03.png is a mask of colors, but .*classes.json is of gray values",
         ),
-        (many_classes, "classes.json is invalid: it has 256 classes; there must be 2"),
+        (many_classes, "classes.json is invalid: its number of classes is 256; it must be 2"),
         (jpeg_mask, "pet03.png cannot be read: it is not a PNG.*values of a JPEG"),
         (sixteen_bits, "pet03.png holds 300, which .*classes.json does not list"),
         (unknown_value, "pet03.png holds 77, which .*classes.json does not list. Add it"),
@@ -180,6 +180,17 @@ def test_palettes_that_contradict_each_other_are_refused(pets):
     mask.save(pets / "masks" / "pet03.png")
     with pytest.raises(ValueError, match="pet03.png and .* have different colors for the value 0"):
         build_pets(pets)
+
+
+def test_masks_with_and_without_a_palette_are_one_data_set_after_the_advice(pets):
+    ids = make_pets(pets, save_label)
+    save_gray(pets / "masks" / "pet03.png", ids["pet03"])
+    with pytest.raises(ValueError, match='pet03.png is a mask of gray .* without "kind"'):
+        build_pets(pets)
+    classes = [{"name": f"c{i}", "color": [i, i, i], "value": i} for i in range(4)]
+    (pets / "classes.json").write_text(json.dumps({"classes": classes}))
+    for name, label in labels_of(build_pets(pets)).items():
+        np.testing.assert_array_equal(label, ids[name])
 
 
 @pytest.fixture
