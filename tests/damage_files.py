@@ -87,7 +87,7 @@ def fix_checksums(content: bytes) -> bytes:
 
 
 def read_regions(file: pathlib.Path) -> None:
-    for regions in read_annotations(file)[1].values():
+    for regions in read_annotations(file, file.parent)[1].values():
         draw_label(regions, *COCO_SIZE, file)
 
 
