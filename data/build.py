@@ -221,6 +221,7 @@ def describe_splits(builder: tfds.core.DatasetBuilder) -> str:
 
 def main() -> None:
     arguments = define_command_line().parse_args()
+    tf.config.set_visible_devices([], "GPU")  # Decoding a photo would take all of their memory.
     with errors_in_a_line():
         try:
             builder = build(**vars(arguments))

@@ -150,6 +150,14 @@ def own_mask(file):
     return read_mask(file).values
 
 
+def test_masks_of_several_depths_are_of_one_kind(tmp_path):
+    for row, kind in (("gray", "indices"), ("palette", "palette"), ("RGB", "colors")):
+        files = LABEL_ROWS[next(one for one in LABEL_ROWS if one.startswith(f"PNG {row}"))]
+        assert {read_mask(save(tmp_path, "m", one.content)).kind for one in files.values()} == {
+            kind
+        }
+
+
 @pytest.mark.parametrize("row", LABEL_ROWS)
 def test_labels_are_read_as_stored_or_refused(row, tmp_path):
     for kind in LABEL_ROWS[row].values():
