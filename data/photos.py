@@ -42,7 +42,7 @@ def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
     """Files, folders and globs -> the photos they name, sorted, without duplicates.
 
     Folders and globs give only files with one of PHOTO_SUFFIXES; ** matches nested folders. A
-    pattern that matches nothing is passed over with a warning on stderr. Raises FileNotFoundError
+    pattern that matches nothing is skipped, with a warning on stderr. Raises FileNotFoundError
     if there are patterns, and all of them match nothing.
     """
     photos, unmatched = set(), []
@@ -58,7 +58,7 @@ def find_photos(patterns: Sequence[str]) -> list[pathlib.Path]:
             f"one of {', '.join(PHOTO_SUFFIXES)}."
         )
     for pattern in unmatched:
-        print(f"warning: {pattern} matches no photo; passed over.", file=sys.stderr, flush=True)
+        print(f"warning: {pattern} matches no photo; skipped.", file=sys.stderr, flush=True)
     return sorted(photos)
 
 
