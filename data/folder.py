@@ -182,6 +182,11 @@ def _read_rows(csv_file):
             f"{csv_file} needs a first line `image,mask` or `image,mask,split`, with commas, and a "
             "line for each pair."
         )
+    if unknown := [column for column in columns if column not in COLUMNS]:
+        raise ValueError(
+            f"{csv_file}, line 1: the column {unknown[0]!r} is not one of image, mask and split. "
+            "Rename it, or delete it."
+        )
     return rows
 
 
@@ -216,6 +221,10 @@ def read_split_lists(folder: pathlib.Path, pairs: Pairs) -> dict[str, list[str]]
     }
     for split, names in splits.items():
         if unknown := [name for name in names if name not in pairs]:
+            if (plain := pair_name(pathlib.PurePath(unknown[0]))) in pairs:
+                raise ValueError(
+                    f"{lists[split]} lists {unknown[0]}. Write names without their suffix: {plain}."
+                )
             raise ValueError(
                 f"{lists[split]} lists {unknown[0]}, but there is no such pair. Add the pair, or "
                 "delete the line."

@@ -120,11 +120,12 @@ def cut_ending(files: dict[str, pathlib.Path], ending: re.Pattern) -> dict[str, 
 
 
 def split_by_folder(pairs: Pairs) -> dict[str, list[str]] | None:
-    """Pairs -> the names of each split, which their names begin with; None without such folders."""
+    """Pairs -> the names of each split, by a folder in each name; None unless all have one."""
     splits: dict[str, list[str]] = {}
     for name in pairs:
-        folder, _, rest = name.partition("/")
-        if not rest or folder not in SPLIT_FOLDERS.values():
+        folders = [folder.lower() for folder in name.split("/")[:-1]]
+        found = [SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS]
+        if not found:
             return None
-        splits.setdefault(folder, []).append(name)
+        splits.setdefault(found[0], []).append(name)
     return {"train": [], "val": []} | splits if len(splits) > 1 else None

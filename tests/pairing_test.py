@@ -154,3 +154,29 @@ def test_a_folder_without_images_is_named(pets):
         file.rename(file.with_suffix(".heic"))
     with pytest.raises(ValueError, match="images holds no image: no file with one of .jpg"):
         find_splits(pets)
+
+
+def test_the_folders_of_pairs_csv_are_splits_too(pets):
+    make_pets(pets, save_gray)
+    for name in ("images", "masks"):
+        for split, numbers in {"train": range(8), "Validation": range(8, 12)}.items():
+            (pets / name / split).mkdir()
+            for number in numbers:
+                (file,) = (pets / name).glob(f"pet{number:02}.*")
+                file.rename(pets / name / split / file.name)
+    images = [file.relative_to(pets) for file in sorted(pets.glob("images/*/*"))]
+    rows = [f"{file},masks/{file.parent.name}/{file.stem}.png" for file in images]
+    (pets / "pairs.csv").write_text("\n".join(["image,mask", *rows]))
+    splits = find_splits(pets)
+    assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 8, "val": 4}
+    (pets / "pairs.csv").write_text("\n".join(["image,mask,subset", *(f"{row},x" for row in rows)]))
+    with pytest.raises(ValueError, match="line 1: the column 'subset' is not one of"):
+        find_splits(pets)
+
+
+def test_a_suffix_in_a_list_of_names_is_named(pets):
+    make_pets(pets, save_gray)
+    (pets / "train.txt").write_text("pet00.jpg\n")
+    (pets / "val.txt").write_text("pet01\n")
+    with pytest.raises(ValueError, match="Write names without their suffix: pet00"):
+        find_splits(pets)

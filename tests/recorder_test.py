@@ -44,3 +44,9 @@ def test_a_table_resumes_without_later_steps_and_a_row_that_was_cut(file):
         ("8", "0.5"),
         ("12", "0.25"),
     ]
+
+
+def test_no_two_columns_have_one_name():
+    names = ["step", "iou/step", "miou", "iou/iou/step", "cat"]
+    fields = evaluation_fields(names)
+    assert len({*fields}) == len(names) + 2 and fields[-1] == "cat"

@@ -57,10 +57,15 @@ class StepTable:
 def evaluation_fields(class_names: Sequence[str]) -> list[str]:
     """Class names -> the columns of evaluations.csv: step, mIoU, and the IoU of each class.
 
-    A class that is named like one of the others is iou/NAME, as in TensorBoard.
+    A class that is named like another column is iou/NAME, as in TensorBoard.
     """
     fields = ["step", "miou"]
-    return [*fields, *(f"iou/{name}" if name in fields else name for name in class_names)]
+    for name in class_names:
+        column = name
+        while column in fields or (column != name and column in class_names):
+            column = f"iou/{column}"
+        fields.append(column)
+    return fields
 
 
 class Events:
