@@ -169,20 +169,13 @@ def check_soft_edges(found: MaskValues, class_file: pathlib.Path) -> None:
     shown = ", ".join(
         f"{format_value(found.kind, value)} in {found.files[value]}" for value in mixtures[:3]
     )
-    fix = ""
-    pure = sorted(found.pixels.keys() - {*mixtures})
-    if found.kind == "indices" and len(pure) == 2:
-        low, high = pure
-        fix = (
-            f" Or keep the nearer one of {low} and {high}: Image.open(file).point(lambda v: {high} "
-            f"if v > {(low + high) // 2} else {low}).save(file)."
-        )
     raise ValueError(
         f"{len(mixtures)} of the {len(found.pixels)} {VALUES_TEXT[found.kind]} are mixtures of "
-        f"others, found only where one value turns into another: {shown}. Such soft edges come "
-        "from smoothing or from JPEG files. Create the masks again without: draw without "
-        f"antialiasing, resize with nearest neighbor.{fix} If these values are thin classes, or "
-        f"are to be ignored, write {class_file} yourself; docs/data.md shows one."
+        f"others, found only where one value turns into another: {shown}. If they are classes, "
+        f"which are thin, list all values in {class_file} by hand; docs/data.md shows one. If they "
+        "are soft edges, from smoothing or from JPEG files, create the masks again: draw without "
+        "antialiasing, resize with nearest neighbor. Or list them in that file too, each with the "
+        'nearer class, as in "value": [1, 2], or under "ignored".'
     )
 
 
