@@ -28,7 +28,13 @@ import tensorflow_datasets as tfds
 from data.class_file import Classes, map_to_class_ids, read_classes
 from data.classes import IGNORE_LABEL, ORIGINALS
 from data.features import class_metadata, make_example, read_ids, segmentation_info
-from data.mask_classes import ClassesProposed, propose_classes, read_mask
+from data.mask_classes import (
+    ClassesProposed,
+    Palettes,
+    find_unique_runs,
+    propose_classes,
+    read_mask,
+)
 from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
@@ -53,8 +59,9 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         classes = read_classes(folder / CLASS_FILE)
         self.info.metadata.update(class_metadata(classes.names, classes.colors))
         seen: set[int] = set()
+        palettes = None if classes.palette is None else Palettes()
         generators = {
-            split: self._generate_examples(split, pairs, classes, seen)
+            split: self._generate_examples(split, pairs, classes, seen, palettes)
             for split, pairs in splits.items()
         }
         last = list(splits)[-1]
@@ -62,10 +69,18 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         return generators
 
     def _generate_examples(
-        self, split: str, pairs: Pairs, classes: Classes, seen: set[int]
+        self,
+        split: str,
+        pairs: Pairs,
+        classes: Classes,
+        seen: set[int],
+        palettes: Palettes | None,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
-            label = map_to_class_ids(read_mask(mask_file), classes, mask_file)
+            mask = read_mask(mask_file)
+            label = map_to_class_ids(mask, classes, mask_file)
+            if mask.kind == "palette" and palettes is not None:
+                palettes.add(mask, find_unique_runs(mask.values)[0].tolist(), mask_file)
             seen.update(np.flatnonzero(np.bincount(label.ravel())).tolist())
             yield name, make_example(name, image_file, label, mask_file)
 

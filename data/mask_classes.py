@@ -35,6 +35,29 @@ class Mask(NamedTuple):
     palette: np.ndarray  # [256, 3] uint8; black if the file has none.
 
 
+class Palettes:
+    """The colors of values, by the palettes of the masks seen so far: one value, one color."""
+
+    def __init__(self) -> None:
+        self.first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # File and color by value.
+
+    def add(self, mask: Mask, values: list[int], file: pathlib.Path) -> None:
+        """A mask, its distinct values and its file; ValueError if another mask contradicts it.
+
+        Masks without a palette have black for every value.
+        """
+        for value in values:
+            color = mask.palette[value % 256]
+            first_file, first_color = self.first_seen.setdefault(value, (file, color))
+            if (first_color != color).any():
+                raise ValueError(
+                    f"{file} and {first_file} have different colors for the value {value}. If the "
+                    f"colors are right, convert all masks to colors, {TO_COLORS}, and run the "
+                    "command again without a classes.json. If the values are right, write one that "
+                    'says "palette": null; docs/data.md shows one.'
+                )
+
+
 class MaskValues(NamedTuple):
     """The values of a set of masks."""
 
@@ -99,7 +122,7 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     kind = None
     pixels: collections.Counter[int] = collections.Counter()
     soft: collections.Counter[int] = collections.Counter()
-    first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: its file and color.
+    palettes = Palettes()
     for file in track(masks, "reading masks", len(masks)):
         mask = read_mask(file)
         kind = kind or mask.kind
@@ -110,15 +133,8 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
             )
         values, inverse, lengths = find_unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            pixels[value] += count
-            color = mask.palette[value % 256]  # Without a palette, all are black.
-            first_file, first_color = first_seen.setdefault(value, (file, color))
-            if (first_color != color).any():
-                raise ValueError(
-                    f"{file} and {first_file} have different colors for the value {value}, so the "
-                    f"values cannot be class ids. Convert all masks to colors: {TO_COLORS}."
-                )
+        pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        palettes.add(mask, values.tolist(), file)
         if len(pixels) > MAX_CLASSES + 1:
             raise ValueError(
                 f"{file}: {len(pixels)} values so far; there can be at most {MAX_CLASSES} classes. "
@@ -130,9 +146,9 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     return MaskValues(
         kind,
         pixels,
-        {value: color.tolist() for value, (_, color) in first_seen.items()},
+        {value: color.tolist() for value, (_, color) in palettes.first_seen.items()},
         soft,
-        {value: file for value, (file, _) in first_seen.items()},
+        {value: file for value, (file, _) in palettes.first_seen.items()},
     )
 
 

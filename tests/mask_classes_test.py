@@ -240,9 +240,28 @@ def test_a_palette_of_another_order_is_refused_and_read_after_the_advice(swapped
         np.testing.assert_array_equal(np.array(colors)[label], voc_palette()[ids[name]])
 
 
-def test_a_palette_that_is_not_listed_is_not_checked(swapped):
+def test_colors_of_palettes_do_not_matter_after_the_advice(swapped):
     pets, ids = swapped
+    with pytest.raises(ValueError, match='If the values are right.*write "palette": null'):
+        build_pets(pets)
     classes = json.loads((pets / "classes.json").read_text())
-    del classes["palette"]  # "If the values are right"; and files of older versions.
-    (pets / "classes.json").write_text(json.dumps(classes))
+    (pets / "classes.json").write_text(json.dumps({**classes, "palette": None}))
     assert (labels_of(build_pets(pets))["pet03"] == np.array([1, 0, 2, 3])[ids["pet03"]]).all()
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_palettes_are_compared_without_their_colors_in_a_file_by_hand(swapped, gray):
+    """They would swap two classes. A gray mask between them has no colors to compare."""
+    pets, ids = swapped
+    if gray:
+        save_gray(pets / "masks" / "pet00.png", ids["pet00"])
+    classes = [{"name": f"c{i}", "color": [i, i, i], "value": i} for i in range(4)]
+    (pets / "classes.json").write_text(json.dumps({"classes": classes}))
+    with pytest.raises(
+        ValueError, match='pet.* have different colors for the value 0.*"palette": null'
+    ):
+        build_pets(pets)
+    (pets / "classes.json").write_text(json.dumps({"classes": classes, "palette": None}))
+    for name, label in labels_of(build_pets(pets)).items():
+        table = np.array([1, 0, 2, 3] if name == "pet03" else range(4))
+        np.testing.assert_array_equal(label, table[ids[name]])
