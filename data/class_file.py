@@ -20,11 +20,12 @@ import numpy as np
 from data.classes import IGNORE_LABEL
 from data.mask_classes import (
     MAX_CLASSES,
-    TO_COLORS,
     VALUES_TEXT,
     Mask,
+    describe_to_colors,
     find_unique_runs,
     format_value,
+    values_share_a_color,
 )
 from data.terminal import first_line
 
@@ -187,7 +188,8 @@ def _check_kind(mask, classes, mask_file):
     if mask.kind == classes.kind or (classes.kind is None and mask.kind != "colors"):
         return
     if mask.kind == "palette" and classes.kind == "colors":
-        fix = f"Convert it to colors: {TO_COLORS}."
+        share = values_share_a_color(mask, np.unique(mask.values))
+        fix = f"To make it one of colors, {describe_to_colors(share)}."
     elif "colors" in (mask.kind, classes.kind):
         fix = "Create it again in the form of the other masks, or remove it and its image."
     else:
@@ -201,6 +203,8 @@ def _check_kind(mask, classes, mask_file):
 
 def _check_palette_colors(values, mask, classes, mask_file):
     """Raises ValueError where a mask's palette gives a value another color than classes.json."""
+    share = values_share_a_color(mask, values)
+    share = share or len({*classes.palette.values()}) < len(classes.palette)
     for value in values:
         color = f"#{bytes(mask.palette[value]).hex()}"
         if color != classes.palette.get(value, color):
@@ -208,6 +212,5 @@ def _check_palette_colors(values, mask, classes, mask_file):
                 f"{mask_file} has the color {color} for the value {value}, but {classes.file} has "
                 f'{classes.palette[value]} under "palette". If the values are right, and only the '
                 f'colors differ, write "palette": null in {classes.file}. If the colors are right, '
-                f"convert all masks to colors, {TO_COLORS}, delete {classes.file}, and run the "
-                "command again."
+                f"{describe_to_colors(share)}, delete {classes.file}, and run the command again."
             )

@@ -3,6 +3,7 @@
 import collections
 import functools
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,22 +41,43 @@ class Palettes:
 
     def __init__(self) -> None:
         self.first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # File and color by value.
+        self.share = False  # Whether a mask has two values of one color.
 
     def add(self, mask: Mask, values: list[int], file: pathlib.Path) -> None:
         """A mask, its distinct values and its file; ValueError if another mask contradicts it.
 
         Masks without a palette have black for every value.
         """
+        self.share = self.share or values_share_a_color(mask, values)
         for value in values:
             color = mask.palette[value % 256]
             first_file, first_color = self.first_seen.setdefault(value, (file, color))
             if (first_color != color).any():
                 raise ValueError(
                     f"{file} and {first_file} have different colors for the value {value}. If the "
-                    f"colors are right, convert all masks to colors, {TO_COLORS}, and run the "
-                    "command again without a classes.json. If the values are right, write one that "
-                    'says "palette": null; docs/data.md shows one.'
+                    f"colors are right, {describe_to_colors(self.share)}, and run the command "
+                    "again without a classes.json. If the values are right, write one that says "
+                    '"palette": null; docs/data.md shows one.'
                 )
+
+
+def values_share_a_color(mask: Mask, values: Iterable[int]) -> bool:
+    """A mask and its values -> whether two have one color of its palette: colors would merge them.
+
+    An index that the palette has no color for is black.
+    """
+    colors = [bytes(mask.palette[value]) for value in values] if mask.kind == "palette" else []
+    return len({*colors}) < len(colors)
+
+
+def describe_to_colors(share: bool) -> str:
+    """How to convert masks with a palette to colors, or to others where values share a color."""
+    if share:
+        return (
+            "create all masks with a palette again, with another color for each class: values "
+            "share a color, so a conversion to colors would merge classes"
+        )
+    return f"convert all masks with a palette to colors, {TO_COLORS}"
 
 
 class MaskValues(NamedTuple):
@@ -127,9 +149,10 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
         mask = read_mask(file)
         kind = kind or mask.kind
         if mask.kind != kind:
+            share = palettes.share or values_share_a_color(mask, np.unique(mask.values))
             raise ValueError(
                 f"{file} is a mask of {VALUES_TEXT[mask.kind]}, but {masks[0]} of "
-                f"{VALUES_TEXT[kind]}. {_describe_conversion({kind, mask.kind})}"
+                f"{VALUES_TEXT[kind]}. {_describe_conversion({kind, mask.kind}, share)}"
             )
         values, inverse, lengths = find_unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
@@ -152,10 +175,10 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     )
 
 
-def _describe_conversion(kinds):
-    """Two kinds of masks in one folder -> how to make them one, as a text."""
+def _describe_conversion(kinds, share):
+    """Two kinds of masks in one folder -> how to make them one. `share`: see describe_to_colors."""
     if kinds == {"palette", "colors"}:
-        return f"Convert those with a palette to colors: {TO_COLORS}."
+        return f"To make them one, {describe_to_colors(share)}."
     if kinds == {"palette", "indices"}:
         return (
             'If both hold the same class ids, write classes.json yourself, without "kind"; '
@@ -199,7 +222,8 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
     """Values of masks -> the content of classes.json: ids in the order of values, 0 or black first.
 
     That one is named background; the names of the others are for the user to give. VOC's border is
-    ignored where the masks have one; see find_border.
+    ignored where the masks have one; see find_border. Where values share a color of the palette,
+    the classes have VOC's colors; `palette` keeps the masks' own.
     """
     border, is_ignored = find_border(found)
     ignored = [border] if is_ignored else []
@@ -207,7 +231,7 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
     for value in sorted(found.pixels.keys() - {*ignored}):
         if found.kind == "colors":
             color = [value >> 16, value >> 8 & 255, value & 255]
-        elif found.kind == "palette":
+        elif found.kind == "palette" and not _share_a_color(found):
             color = found.palette[value]
         else:
             color = voc_palette()[len(classes)].tolist()
@@ -222,6 +246,12 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
         colors = {str(v): f"#{bytes(found.palette[v]).hex()}" for v in sorted(found.palette)}
         content["palette"] = colors
     return content
+
+
+def _share_a_color(found):
+    """Values of masks with a palette -> whether two of them have one color."""
+    colors = [bytes(color) for color in found.palette.values()]
+    return found.kind == "palette" and len({*colors}) < len(colors)
 
 
 def find_border(found: MaskValues) -> tuple[int | None, bool]:
@@ -252,7 +282,7 @@ def _describe_proposal(classes, found, class_file):
     return (
         f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
-        f"{_describe_border(found)}The proposal is in {class_file}."
+        f"{_describe_border(found)}{_describe_colors(found)}The proposal is in {class_file}."
     )
 
 
@@ -270,6 +300,16 @@ def _describe_border(found):
     return (
         f"{value} is a class, as it is the most frequent value beside black. If it is a border, "
         "move it to ignored:\nits pixels are then neither trained on nor scored.\n"
+    )
+
+
+def _describe_colors(found):
+    """Values of masks -> a line on colors that are not the masks' own; empty without."""
+    if not _share_a_color(found):
+        return ""
+    return (
+        "Values share a color in the masks' palettes, so the classes are displayed in VOC's colors."
+        "\n"
     )
 
 

@@ -1,6 +1,8 @@
 """Masks of any kind: their classes are proposed, reviewed, and mapped to class ids."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -265,3 +267,44 @@ def test_palettes_are_compared_without_their_colors_in_a_file_by_hand(swapped, g
     for name, label in labels_of(build_pets(pets)).items():
         table = np.array([1, 0, 2, 3] if name == "pet03" else range(4))
         np.testing.assert_array_equal(label, table[ids[name]])
+
+
+def save_sharing(path, ids):
+    """The values 0 to 3 with a palette of two colors: those of 2 and 3 are absent, so black."""
+    save_label(path, ids)
+    before, after = path.read_bytes().split(b"\0\0\3\0PLTE")
+    chunk = b"PLTE\0\0\0\xff\0\0"
+    palette = struct.pack(">I", 6) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(before + palette + after[768 + 4 :])
+
+
+def test_values_that_share_a_color_are_displayed_in_others(pets):
+    ids = make_pets(pets, save_sharing)
+    said, classes = proposal(pets)
+    assert "Values share a color in the masks' palettes" in said
+    assert [one["color"] for one in classes["classes"]] == voc_palette()[:4].tolist()
+    assert classes["palette"] == {"0": "#000000", "1": "#ff0000", "2": "#000000", "3": "#000000"}
+    for name, label in labels_of(build_pets(pets)).items():
+        np.testing.assert_array_equal(label, ids[name])
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("save_other", [save_label, save_colors])
+def test_a_conversion_that_would_merge_classes_is_not_advised(pets, save_other, listed):
+    ids = make_pets(pets, save_sharing)
+    if listed:
+        proposal(pets)
+    save_other(pets / "masks" / "pet03.png", ids["pet03"])
+    with pytest.raises(ValueError, match="pet03.png") as told:
+        build_pets(pets)
+    if not (listed and save_other is save_colors):  # There, colors are not advised at all.
+        assert "would merge classes" in str(told.value)
+    assert "Image.open" not in str(told.value)
+
+
+def test_a_palette_mask_among_masks_of_colors_is_not_to_be_merged_either(pets):
+    ids = make_pets(pets, save_colors)
+    proposal(pets)
+    save_sharing(pets / "masks" / "pet03.png", ids["pet03"])
+    with pytest.raises(ValueError, match="pet03.png is a mask of .*would merge classes"):
+        build_pets(pets)
