@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 VOC_BORDER_RGB = [*VOC_BORDER_COLOR.to_bytes(3, "big")]
 MIN_SOFT_SHARE = 0.9  # Of a value's pixels; from here on it is a mixture, not a class. Ours.
+# What a JPEG of high quality makes of a gray value: others near it, which are far rarer. Ours.
+ROUNDING_DISTANCE = 8
+ROUNDING_RATIO = 10
 # Drops transparency first: Pillow would keep one transparent color in the new file.
 TO_COLORS = 'Image.open(file).convert("RGBA").convert("RGB").save(file)'
 
@@ -282,7 +286,8 @@ def _describe_proposal(classes, found, class_file):
     return (
         f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
-        f"{_describe_border(found)}{_describe_colors(found)}The proposal is in {class_file}."
+        f"{_describe_border(found)}{_describe_colors(found)}{_describe_rounding(found)}"
+        f"The proposal is in {class_file}."
     )
 
 
@@ -311,6 +316,40 @@ def _describe_colors(found):
         "Values share a color in the masks' palettes, so the classes are displayed in VOC's colors."
         "\n"
     )
+
+
+def _describe_rounding(found):
+    """Values of masks -> a line on those that a JPEG may have made; empty without."""
+    rounded = find_rounded(found)
+    if not rounded:
+        return ""
+    kept = ", ".join(str(value) for value in sorted(found.pixels.keys() - {*rounded})[:5])
+    return (
+        f"warning: {len(rounded)} values, such as {rounded[-1]}, look like rounding of {kept}, as "
+        "in masks that were once JPEGs.\nIf so, create the masks again, or move these values into "
+        'the list of the nearer class, as in "value": [254, 255].\n'
+    )
+
+
+def find_rounded(found: MaskValues) -> list[int]:
+    """Values of gray masks -> those that a JPEG may have made of the others, in order.
+
+    They are rare and near a frequent value, while frequent values are far from each other: ids of
+    classes are not. Without such values over 128 there are none.
+    """
+    pixels = found.pixels
+    rounded = [
+        value
+        for value in sorted(pixels)
+        if any(
+            pixels.get(other, 0) >= ROUNDING_RATIO * pixels[value]
+            for other in range(value - ROUNDING_DISTANCE, value + ROUNDING_DISTANCE + 1)
+        )
+    ]
+    kept = sorted(pixels.keys() - {*rounded})
+    is_apart = all(b - a > 2 * ROUNDING_DISTANCE for a, b in itertools.pairwise(kept))
+    is_suspicious = found.kind == "indices" and rounded and rounded[-1] > 128 and is_apart
+    return rounded if is_suspicious else []
 
 
 def find_unique_runs(values):

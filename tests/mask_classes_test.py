@@ -115,6 +115,34 @@ def test_soft_edges_are_refused_and_read_after_the_advice(pets):
         np.testing.assert_array_equal(label, disc)
 
 
+@pytest.mark.parametrize("quality", [95, 98, 100])
+def test_values_that_a_jpeg_of_high_quality_made_are_named(pets, quality):
+    disc = np.uint8(255 * (np.hypot(*np.mgrid[-60:60, -80:80]) < 40))
+
+    def save(path, _):
+        Image.fromarray(disc).save(path, "JPEG", quality=quality)
+        Image.open(path).save(path, "PNG")
+
+    make_pets(pets, save, number=2)
+    said, classes = proposal(pets)
+    rounded = len(classes["classes"]) + len(classes["ignored"]) - 2
+    assert f"warning: {rounded} values, such as 254, look like rounding of 0, 255, as" in said
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"n0": 150, "n255": 150},
+        {"n254": 1, "n1": 79, "n2": 5, "n0": 200, "n255": 15},  # Ids are near each other.
+        {"n1": 2, "n2": 1, "n0": 200, "n255": 97},  # Nothing is near 255.
+        {"n0": 150, "n200": 100, "n203": 50},  # Not rare.
+    ],
+)
+def test_rare_classes_are_not_taken_for_what_a_jpeg_made(pets, counts):
+    save_counts(pets, save_gray, **counts)
+    assert "rounding" not in proposal(pets)[0]
+
+
 def test_a_thin_class_between_two_others_is_built_once_it_is_listed(pets):
     """Outlines of a pixel: what an antialiased edge looks like, too."""
     ids = np.uint8(np.repeat([[0] * 9 + [1] + [2] * 10], 15, axis=0))
