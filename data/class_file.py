@@ -6,8 +6,8 @@
 
 A value is a number, or "#rrggbb" for masks of colors; a list of values makes one class of them.
 `color` is for display. A proposal also keeps what it was made from, which every mask must match:
-`kind`, and for masks with a palette `palette`, the color of each value. What is absent is not
-checked.
+`kind`, and for masks with a palette `palette`, the color of each value. Palettes must give a value
+that is not listed there one color, too; with `"palette": null` their colors do not matter.
 """
 
 import json
@@ -20,11 +20,12 @@ import numpy as np
 from data.classes import IGNORE_LABEL
 from data.mask_classes import (
     MAX_CLASSES,
-    TO_COLORS,
     VALUES_TEXT,
     Mask,
+    describe_to_colors,
     find_unique_runs,
     format_value,
+    values_share_a_color,
 )
 from data.terminal import first_line
 
@@ -39,7 +40,7 @@ class Classes(NamedTuple):
     names: list[str]
     colors: list[list[int]]  # (r, g, b), for display.
     ids: dict[int, int]  # By value as Mask has it: its class id, or IGNORE_LABEL.
-    palette: dict[int, str]  # By value: its color in the masks, #rrggbb. Those given.
+    palette: dict[int, str] | None  # By value: its color, #rrggbb, if given; None: any color.
 
 
 def read_classes(class_file: pathlib.Path) -> Classes:
@@ -93,8 +94,10 @@ def _parse(class_file, content):
         if number in ids:
             raise ValueError(f"it has the value {value} twice; delete one of them")
         ids[number] = class_id
-    palette = _get(content, "palette", dict, "it") if "palette" in content else {}
-    return Classes(class_file, kind, names, colors, ids, _check_palette(palette))
+    palette = content.get("palette", {})
+    if palette is not None:
+        palette = _check_palette(_get({"palette": palette}, "palette", dict, "it"))
+    return Classes(class_file, kind, names, colors, ids, palette)
 
 
 def _get(container, field, kind, where):
@@ -174,7 +177,7 @@ def map_to_class_ids(mask: Mask, classes: Classes, mask_file: pathlib.Path) -> n
             'class, to the "value" of one, as in "value": [1, 2], or under "ignored". Or fix the '
             "mask."
         )
-    if mask.kind == "palette":
+    if mask.kind == "palette" and classes.palette is not None:
         _check_palette_colors(values.tolist(), mask, classes, mask_file)
     ids = np.array([classes.ids[int(value)] for value in values], np.uint8)
     return np.repeat(ids[inverse], lengths).reshape(mask.values.shape)
@@ -185,7 +188,8 @@ def _check_kind(mask, classes, mask_file):
     if mask.kind == classes.kind or (classes.kind is None and mask.kind != "colors"):
         return
     if mask.kind == "palette" and classes.kind == "colors":
-        fix = f"Convert it to colors: {TO_COLORS}."
+        share = values_share_a_color(mask, np.unique(mask.values))
+        fix = f"To make it one of colors, {describe_to_colors(share)}."
     elif "colors" in (mask.kind, classes.kind):
         fix = "Create it again in the form of the other masks, or remove it and its image."
     else:
@@ -199,13 +203,14 @@ def _check_kind(mask, classes, mask_file):
 
 def _check_palette_colors(values, mask, classes, mask_file):
     """Raises ValueError where a mask's palette gives a value another color than classes.json."""
+    share = values_share_a_color(mask, values)
+    share = share or len({*classes.palette.values()}) < len(classes.palette)
     for value in values:
         color = f"#{bytes(mask.palette[value]).hex()}"
         if color != classes.palette.get(value, color):
             raise ValueError(
                 f"{mask_file} has the color {color} for the value {value}, but {classes.file} has "
                 f'{classes.palette[value]} under "palette". If the values are right, and only the '
-                f'colors differ, delete "palette" in {classes.file}. If the colors are right, '
-                f"convert all masks to colors, {TO_COLORS}, delete {classes.file}, and run the "
-                "command again."
+                f'colors differ, write "palette": null in {classes.file}. If the colors are right, '
+                f"{describe_to_colors(share)}, delete {classes.file}, and run the command again."
             )

@@ -28,7 +28,13 @@ import tensorflow_datasets as tfds
 from data.class_file import Classes, map_to_class_ids, read_classes
 from data.classes import IGNORE_LABEL, ORIGINALS
 from data.features import class_metadata, make_example, read_ids, segmentation_info
-from data.mask_classes import ClassesProposed, propose_classes, read_mask
+from data.mask_classes import (
+    ClassesProposed,
+    Palettes,
+    find_unique_runs,
+    propose_classes,
+    read_mask,
+)
 from data.pairing import Pairs, find_file, match_names, pair_name, split_by_folder
 from data.terminal import track
 
@@ -52,38 +58,85 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         splits = find_splits(folder)
         classes = read_classes(folder / CLASS_FILE)
         self.info.metadata.update(class_metadata(classes.names, classes.colors))
-        seen: set[int] = set()
-        generators = {
-            split: self._generate_examples(split, pairs, classes, seen)
+        seen: dict[str, set[int]] = {split: set() for split in splits}
+        palettes = None if classes.palette is None else Palettes()
+        return {
+            split: check_seen(
+                self._generate_examples(split, pairs, classes, seen[split], palettes),
+                split,
+                seen,
+                classes,
+            )
             for split, pairs in splits.items()
         }
-        last = list(splits)[-1]
-        generators[last] = check_seen(generators[last], seen, classes)
-        return generators
 
     def _generate_examples(
-        self, split: str, pairs: Pairs, classes: Classes, seen: set[int]
+        self,
+        split: str,
+        pairs: Pairs,
+        classes: Classes,
+        seen: set[int],
+        palettes: Palettes | None,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (image_file, mask_file) in track(pairs.items(), f"reading {split}", len(pairs)):
-            label = map_to_class_ids(read_mask(mask_file), classes, mask_file)
+            mask = read_mask(mask_file)
+            label = map_to_class_ids(mask, classes, mask_file)
+            if mask.kind == "palette" and palettes is not None:
+                palettes.add(mask, find_unique_runs(mask.values)[0].tolist(), mask_file)
             seen.update(np.flatnonzero(np.bincount(label.ravel())).tolist())
             yield name, make_example(name, image_file, label, mask_file)
 
 
 def check_seen(
-    examples: Iterator[tuple[str, dict[str, Any]]], seen: set[int], classes: Classes
+    examples: Iterator[tuple[str, dict[str, Any]]],
+    split: str,
+    seen: dict[str, set[int]],
+    classes: Classes,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the last split's examples; then raises ValueError if `seen` has only one class.
+    """Yields a split's examples, and then checks which classes they have.
 
-    `seen` holds the class ids of all examples so far.
+    Args:
+      examples: the split's examples.
+      split: its name. Splits are read in the order of `seen`.
+      seen: by split, the class ids of its examples so far.
+      classes: content of classes.json.
+
+    Yields:
+      The examples. Then a single class is printed, and after the last split the classes that no
+      mask has.
+
+    Raises:
+      ValueError: `train`, or all splits together, have a single class.
     """
     yield from examples
-    if len(present := sorted(seen - {IGNORE_LABEL})) < 2:
-        names = "".join(classes.names[k] for k in present) or "none"
+    is_last = split == list(seen)[-1]
+    of_all = set().union(*seen.values()) - {IGNORE_LABEL}
+    few = split if len(seen[split] - {IGNORE_LABEL}) < 2 else None
+    if few == "train" or (is_last and len(of_all) < 2):
+        ids, which = (seen[split], f" of {split}") if few == "train" else (of_all, "")
         raise ValueError(
-            f"The masks hold a single class of {classes.file}: {names}. With one class there "
-            "is nothing to learn. Add masks of another class, or make an ignored value a class."
+            f"The masks{which} hold a single class of {classes.file}: {_names_of(ids, classes)}. "
+            "With one class there is nothing to learn. Add masks of another class, or make an "
+            "ignored value a class."
         )
+    if few:
+        print(
+            f"warning: the masks of {split} hold a single class: {_names_of(seen[split], classes)}."
+            " Training on it would learn nothing, and its scores say little.",
+            flush=True,
+        )
+    if is_last and (absent := {*range(len(classes.names))} - of_all):
+        print(
+            f"warning: no mask has these classes of {classes.file}: {_names_of(absent, classes)}.",
+            flush=True,
+        )
+
+
+def _names_of(ids, classes):
+    """Class ids -> the names of the first five, as a text; `none` without."""
+    names = [classes.names[k] for k in sorted(ids - {IGNORE_LABEL})]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5]) or 'none'}{more}"
 
 
 def ensure_classes(folder: pathlib.Path, *, accept: bool) -> None:

@@ -2,7 +2,9 @@
 
 import collections
 import functools
+import itertools
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,9 @@ MAX_CLASSES = 255  # Ids 0 to 254; 255 is IGNORE_LABEL.
 VOC_BORDER_COLOR = 0xE0E0C0  # Of VOC's palette, as 0xRRGGBB.
 VOC_BORDER_RGB = [*VOC_BORDER_COLOR.to_bytes(3, "big")]
 MIN_SOFT_SHARE = 0.9  # Of a value's pixels; from here on it is a mixture, not a class. Ours.
+# What a JPEG of high quality makes of a gray value: others near it, which are far rarer. Ours.
+ROUNDING_DISTANCE = 8
+ROUNDING_RATIO = 10
 # Drops transparency first: Pillow would keep one transparent color in the new file.
 TO_COLORS = 'Image.open(file).convert("RGBA").convert("RGB").save(file)'
 
@@ -33,6 +38,50 @@ class Mask(NamedTuple):
     kind: str  # A key of VALUES_TEXT.
     values: np.ndarray  # [H, W] int32: indices, or 0xRRGGBB.
     palette: np.ndarray  # [256, 3] uint8; black if the file has none.
+
+
+class Palettes:
+    """The colors of values, by the palettes of the masks seen so far: one value, one color."""
+
+    def __init__(self) -> None:
+        self.first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # File and color by value.
+        self.share = False  # Whether a mask has two values of one color.
+
+    def add(self, mask: Mask, values: list[int], file: pathlib.Path) -> None:
+        """A mask, its distinct values and its file; ValueError if another mask contradicts it.
+
+        Masks without a palette have black for every value.
+        """
+        self.share = self.share or values_share_a_color(mask, values)
+        for value in values:
+            color = mask.palette[value % 256]
+            first_file, first_color = self.first_seen.setdefault(value, (file, color))
+            if (first_color != color).any():
+                raise ValueError(
+                    f"{file} and {first_file} have different colors for the value {value}. If the "
+                    f"colors are right, {describe_to_colors(self.share)}, and run the command "
+                    "again without a classes.json. If the values are right, write one that says "
+                    '"palette": null; docs/data.md shows one.'
+                )
+
+
+def values_share_a_color(mask: Mask, values: Iterable[int]) -> bool:
+    """A mask and its values -> whether two have one color of its palette: colors would merge them.
+
+    An index that the palette has no color for is black.
+    """
+    colors = [bytes(mask.palette[value]) for value in values] if mask.kind == "palette" else []
+    return len({*colors}) < len(colors)
+
+
+def describe_to_colors(share: bool) -> str:
+    """How to convert masks with a palette to colors, or to others where values share a color."""
+    if share:
+        return (
+            "create all masks with a palette again, with another color for each class: values "
+            "share a color, so a conversion to colors would merge classes"
+        )
+    return f"convert all masks with a palette to colors, {TO_COLORS}"
 
 
 class MaskValues(NamedTuple):
@@ -99,26 +148,20 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     kind = None
     pixels: collections.Counter[int] = collections.Counter()
     soft: collections.Counter[int] = collections.Counter()
-    first_seen: dict[int, tuple[pathlib.Path, np.ndarray]] = {}  # By value: its file and color.
+    palettes = Palettes()
     for file in track(masks, "reading masks", len(masks)):
         mask = read_mask(file)
         kind = kind or mask.kind
         if mask.kind != kind:
+            share = palettes.share or values_share_a_color(mask, np.unique(mask.values))
             raise ValueError(
                 f"{file} is a mask of {VALUES_TEXT[mask.kind]}, but {masks[0]} of "
-                f"{VALUES_TEXT[kind]}. {_describe_conversion({kind, mask.kind})}"
+                f"{VALUES_TEXT[kind]}. {_describe_conversion({kind, mask.kind}, share)}"
             )
         values, inverse, lengths = find_unique_runs(mask.values)
         counts = np.bincount(inverse, lengths).astype(int)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            pixels[value] += count
-            color = mask.palette[value % 256]  # Without a palette, all are black.
-            first_file, first_color = first_seen.setdefault(value, (file, color))
-            if (first_color != color).any():
-                raise ValueError(
-                    f"{file} and {first_file} have different colors for the value {value}, so the "
-                    f"values cannot be class ids. Convert all masks to colors: {TO_COLORS}."
-                )
+        pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        palettes.add(mask, values.tolist(), file)
         if len(pixels) > MAX_CLASSES + 1:
             raise ValueError(
                 f"{file}: {len(pixels)} values so far; there can be at most {MAX_CLASSES} classes. "
@@ -130,16 +173,16 @@ def count_values(masks: list[pathlib.Path]) -> MaskValues:
     return MaskValues(
         kind,
         pixels,
-        {value: color.tolist() for value, (_, color) in first_seen.items()},
+        {value: color.tolist() for value, (_, color) in palettes.first_seen.items()},
         soft,
-        {value: file for value, (file, _) in first_seen.items()},
+        {value: file for value, (file, _) in palettes.first_seen.items()},
     )
 
 
-def _describe_conversion(kinds):
-    """Two kinds of masks in one folder -> how to make them one, as a text."""
+def _describe_conversion(kinds, share):
+    """Two kinds of masks in one folder -> how to make them one. `share`: see describe_to_colors."""
     if kinds == {"palette", "colors"}:
-        return f"Convert those with a palette to colors: {TO_COLORS}."
+        return f"To make them one, {describe_to_colors(share)}."
     if kinds == {"palette", "indices"}:
         return (
             'If both hold the same class ids, write classes.json yourself, without "kind"; '
@@ -169,20 +212,13 @@ def check_soft_edges(found: MaskValues, class_file: pathlib.Path) -> None:
     shown = ", ".join(
         f"{format_value(found.kind, value)} in {found.files[value]}" for value in mixtures[:3]
     )
-    fix = ""
-    pure = sorted(found.pixels.keys() - {*mixtures})
-    if found.kind == "indices" and len(pure) == 2:
-        low, high = pure
-        fix = (
-            f" Or keep the nearer one of {low} and {high}: Image.open(file).point(lambda v: {high} "
-            f"if v > {(low + high) // 2} else {low}).save(file)."
-        )
     raise ValueError(
         f"{len(mixtures)} of the {len(found.pixels)} {VALUES_TEXT[found.kind]} are mixtures of "
-        f"others, found only where one value turns into another: {shown}. Such soft edges come "
-        "from smoothing or from JPEG files. Create the masks again without: draw without "
-        f"antialiasing, resize with nearest neighbor.{fix} If these values are thin classes, or "
-        f"are to be ignored, write {class_file} yourself; docs/data.md shows one."
+        f"others, found only where one value turns into another: {shown}. If they are classes, "
+        f"which are thin, list all values in {class_file} by hand; docs/data.md shows one. If they "
+        "are soft edges, from smoothing or from JPEG files, create the masks again: draw without "
+        "antialiasing, resize with nearest neighbor. Or list them in that file too, each with the "
+        'nearer class, as in "value": [1, 2], or under "ignored".'
     )
 
 
@@ -190,7 +226,8 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
     """Values of masks -> the content of classes.json: ids in the order of values, 0 or black first.
 
     That one is named background; the names of the others are for the user to give. VOC's border is
-    ignored where the masks have one; see find_border.
+    ignored where the masks have one; see find_border. Where values share a color of the palette,
+    the classes have VOC's colors; `palette` keeps the masks' own.
     """
     border, is_ignored = find_border(found)
     ignored = [border] if is_ignored else []
@@ -198,7 +235,7 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
     for value in sorted(found.pixels.keys() - {*ignored}):
         if found.kind == "colors":
             color = [value >> 16, value >> 8 & 255, value & 255]
-        elif found.kind == "palette":
+        elif found.kind == "palette" and not _share_a_color(found):
             color = found.palette[value]
         else:
             color = voc_palette()[len(classes)].tolist()
@@ -213,6 +250,12 @@ def assign_classes(found: MaskValues) -> dict[str, Any]:
         colors = {str(v): f"#{bytes(found.palette[v]).hex()}" for v in sorted(found.palette)}
         content["palette"] = colors
     return content
+
+
+def _share_a_color(found):
+    """Values of masks with a palette -> whether two of them have one color."""
+    colors = [bytes(color) for color in found.palette.values()]
+    return found.kind == "palette" and len({*colors}) < len(colors)
 
 
 def find_border(found: MaskValues) -> tuple[int | None, bool]:
@@ -243,7 +286,8 @@ def _describe_proposal(classes, found, class_file):
     return (
         f"The masks have {len(pixels)} {VALUES_TEXT[classes['kind']]}. Proposed classes:\n"
         f"{table([('value', 'color', 'pixels', 'name'), *rows])}\n"
-        f"{_describe_border(found)}The proposal is in {class_file}."
+        f"{_describe_border(found)}{_describe_colors(found)}{_describe_rounding(found)}"
+        f"The proposal is in {class_file}."
     )
 
 
@@ -262,6 +306,50 @@ def _describe_border(found):
         f"{value} is a class, as it is the most frequent value beside black. If it is a border, "
         "move it to ignored:\nits pixels are then neither trained on nor scored.\n"
     )
+
+
+def _describe_colors(found):
+    """Values of masks -> a line on colors that are not the masks' own; empty without."""
+    if not _share_a_color(found):
+        return ""
+    return (
+        "Values share a color in the masks' palettes, so the classes are displayed in VOC's colors."
+        "\n"
+    )
+
+
+def _describe_rounding(found):
+    """Values of masks -> a line on those that a JPEG may have made; empty without."""
+    rounded = find_rounded(found)
+    if not rounded:
+        return ""
+    kept = ", ".join(str(value) for value in sorted(found.pixels.keys() - {*rounded})[:5])
+    return (
+        f"warning: {len(rounded)} values, such as {rounded[-1]}, look like rounding of {kept}, as "
+        "in masks that were once JPEGs.\nIf so, create the masks again, or move these values into "
+        'the list of the nearer class, as in "value": [254, 255].\n'
+    )
+
+
+def find_rounded(found: MaskValues) -> list[int]:
+    """Values of gray masks -> those that a JPEG may have made of the others, in order.
+
+    They are rare and near a frequent value, while frequent values are far from each other: ids of
+    classes are not. Without such values over 128 there are none.
+    """
+    pixels = found.pixels
+    rounded = [
+        value
+        for value in sorted(pixels)
+        if any(
+            pixels.get(other, 0) >= ROUNDING_RATIO * pixels[value]
+            for other in range(value - ROUNDING_DISTANCE, value + ROUNDING_DISTANCE + 1)
+        )
+    ]
+    kept = sorted(pixels.keys() - {*rounded})
+    is_apart = all(b - a > 2 * ROUNDING_DISTANCE for a, b in itertools.pairwise(kept))
+    is_suspicious = found.kind == "indices" and rounded and rounded[-1] > 128 and is_apart
+    return rounded if is_suspicious else []
 
 
 def find_unique_runs(values):

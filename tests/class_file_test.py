@@ -99,6 +99,7 @@ def test_a_file_of_windows_is_read(tmp_path):
         ([BLACK, "cat"], {}, "class 1 must be an object"),
         ([BLACK, CAT], {"kind": "shades"}, "unknown kind 'shades'"),
         ([BLACK, CAT], {"palette": {"1": [0, 0, 0]}}, "palette must be like"),
+        ([BLACK, CAT], {"palette": []}, "'palette' of it must be an object"),
         ([BLACK, CAT], {"ignored": 255}, "'ignored' of it must be a list"),
     ],
 )

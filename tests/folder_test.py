@@ -244,6 +244,40 @@ def test_masks_of_one_class_are_not_built(pets):
         open_dataset("folder/pets", str(pets.parent / "shards"))
 
 
+def write_splits(pets, one_class):
+    """Two classes in all masks but those of the split one_class; a third one in none."""
+    ids = make_pets(pets, save_gray, values=2)
+    for split, names in (("train", list(ids)[:9]), ("val", list(ids)[9:])):
+        (pets / f"{split}.txt").write_text("\n".join(names))
+        for name in names if split == one_class else ():
+            save_gray(pets / "masks" / f"{name}.png", np.ones((15, 20), np.uint8))
+    classes = [{"name": f"c{i}", "color": [i, i, i], "value": i} for i in range(3)]
+    (pets / "classes.json").write_text(json.dumps({"classes": classes}))
+
+
+def test_a_train_split_of_one_class_is_not_built(pets):
+    write_splits(pets, one_class="train")
+    with pytest.raises(ValueError, match="masks of train hold a single class of .*json: c1. With"):
+        build_pets(pets)
+    with pytest.raises(FileNotFoundError, match="Build it there once"):
+        open_dataset("folder/pets", str(pets.parent / "shards"))
+
+
+def test_other_splits_of_one_class_and_classes_of_no_mask_are_named(pets, capsys):
+    write_splits(pets, one_class="val")
+    build_pets(pets)
+    said = capsys.readouterr().out
+    assert "warning: the masks of val hold a single class: c1. Training" in said
+    assert f"warning: no mask has these classes of {pets / 'classes.json'}: c2.\n" in said
+
+
+def test_there_is_no_warning_where_all_splits_have_all_classes(pets, capsys):
+    make_pets(pets, save_gray)
+    proposal(pets)
+    build_pets(pets)
+    assert "warning:" not in capsys.readouterr().out
+
+
 def test_a_single_pair_is_too_few(pets):
     make_pets(pets, save_gray, number=1)
     with pytest.raises(ValueError, match="has 1 pairs, but none for train"):
