@@ -145,12 +145,12 @@ def exif_of(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-def turned(orientation: int, form: str) -> Kind:
+def turned(orientation: int, form: str, **options) -> Kind:
     """A file with an EXIF orientation; its pixels are stored so that it is upright when shown."""
     image = Image.fromarray(smooth_colors())
     if orientation in STORED:
         image = image.transpose(STORED[orientation])
-    return Kind(saved(image, form, exif=exif_of(orientation)), smooth_colors())
+    return Kind(saved(image, form, exif=exif_of(orientation), **options), smooth_colors())
 
 
 def cmyk_jpeg(*, marker: bool = True, ycck: bool = False) -> Kind:
@@ -170,10 +170,15 @@ def cmyk_jpeg(*, marker: bool = True, ycck: bool = False) -> Kind:
     return Kind(content, pixels)
 
 
-def webp_with_alpha() -> Kind:
+def webp_with_alpha(orientation: int = 1) -> Kind:
+    """Colors that fade in from white; with an EXIF orientation, upright when shown."""
     alpha = np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE)
     image = Image.fromarray(np.dstack([smooth_colors(), alpha]))
-    return Kind(saved(image, "WEBP", lossless=True, exact=True), on_white(smooth_colors(), alpha))
+    if orientation in STORED:
+        image = image.transpose(STORED[orientation])
+    exif = exif_of(orientation)
+    content = saved(image, "WEBP", lossless=True, exact=True, exif=exif)
+    return Kind(content, on_white(smooth_colors(), alpha))
 
 
 def gray_jpeg() -> Kind:
@@ -227,6 +232,10 @@ def photo_kinds() -> dict[str, dict[str, Kind]]:
         "EXIF orientation 5, 6, 7, 8": {
             **{f"exif{i}": turned(i, "JPEG") for i in (5, 6, 7, 8)},
             "exif6_png": turned(6, "PNG"),
+        },
+        "WebP with EXIF orientation 6, also with alpha": {
+            "exif6_webp": turned(6, "WEBP", lossless=True),
+            "exif6_webp_alpha": webp_with_alpha(6),
         },
         "WebP, also with alpha": {
             "webp": Kind(saved(colors, "WEBP", lossless=True), colors),
