@@ -116,6 +116,21 @@ def encode_photo(file: pathlib.Path) -> Photo:
     return Photo(image_png(pixels), pixels.shape[:2], orientation)
 
 
+def read_header(file: pathlib.Path) -> tuple[tuple[int, int], int]:
+    """A JPEG, PNG or WebP -> its height and width as stored, and its EXIF orientation.
+
+    Pixels are not decoded, but those of a PNG with EXIF, which may come after them. Raises what
+    read_photo raises, for a file whose header cannot be read.
+    """
+    content = read_file(file)
+    image = open_image(content, file, PILLOW_FORMATS)
+    with named_errors(file):
+        if image.format == "PNG" and b"eXIf" in content:
+            image.load()
+        orientation = exif_orientation(image.info.get("exif", b""))
+    return (image.height, image.width), orientation
+
+
 def _decode(content, file):
     """A file's bytes -> the pixels of read_photo, and the EXIF orientation."""
     image = open_image(content, file, PILLOW_FORMATS)
