@@ -20,6 +20,7 @@ import contextlib
 import json
 import math
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -179,19 +180,35 @@ def example_name(image: Mapping[str, Any]) -> str:
 def find_class_ids(categories: Mapping[int, str], json_file: pathlib.Path) -> dict[int, int]:
     """Names of categories by id -> VOC's class ids by the ids of their categories.
 
-    Prints the classes without a category, which no label will have. Raises ValueError if all are.
+    Names are COCO's or VOC's, in upper or lower case, with or without spaces. Prints the classes
+    without a category, which no label will have. Raises ValueError if all are.
     """
     names = [COCO_NAMES.get(name, name) for name in VOC_CLASS_NAMES]
-    class_ids = {key: names.index(name) for key, name in categories.items() if name in names[1:]}
-    missing = [name for name in names[1:] if name not in categories.values()]
+    known = {
+        _bare(name): class_id
+        for spelling in (names, VOC_CLASS_NAMES)
+        for class_id, name in enumerate(spelling)
+        if class_id
+    }
+    class_ids = {
+        key: known[_bare(name)] for key, name in categories.items() if _bare(name) in known
+    }
+    missing = [name for i, name in enumerate(names) if i and i not in class_ids.values()]
     if not class_ids:
+        others = ", ".join(map(repr, [*categories.values()][:5]))
         raise ValueError(
-            f"{json_file}: no category has a name of COCO's: {', '.join(missing)}. Rename the "
-            "categories."
+            f"{json_file}: no category has a name of COCO's: {', '.join(missing)}. The file has "
+            f"{len(categories)} categories: {others}{', ...' * (len(categories) > 5)}. Rename "
+            "them; data sets of other classes are built as folder/NAME."
         )
     if missing:
         print(f"{json_file.name}: without regions of {', '.join(missing)}.", flush=True)
     return class_ids
+
+
+def _bare(name):
+    """A category's name without case, spaces, hyphens and underscores."""
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from data.build import build
 from data.classes import COCO_NAMES, VOC_CLASS_NAMES
-from data.coco_voc21 import decode_region, draw_label
+from data.coco_voc21 import decode_region, draw_label, find_class_ids
 from data.pipeline import eval_examples
 from tests.conftest import ROOT
 
@@ -157,6 +157,7 @@ def test_what_is_wrong_is_named(coco, tmp_path, change, said):
     assert "npack" not in str(told.value) or "is missing" in str(told.value)
 
 
+FILE = pathlib.Path("a.json")
 NEAR = [60, 40, 79, 40, 79, 59, 60, 59]
 
 
@@ -294,6 +295,23 @@ def test_a_turned_photo_without_a_size_is_named(coco, tmp_path):
     said = "gives image 0 no height and width, and .*000.jpg has EXIF orientation 6: .*80 x 60"
     with pytest.raises(ValueError, match=said):
         build("coco_voc21", str(tmp_path / "shards"), str(coco))
+
+
+def test_categories_are_known_in_every_spelling(capsys):
+    spellings = {
+        "aeroplane": ["aeroplane", "airplane", "Airplane"],
+        "diningtable": ["diningtable", "Dining Table", "dining_table"],
+        "tvmonitor": ["tv", "TV monitor", "TV-Monitor"],
+        "cat": ["cat", "Cat", " CAT "],
+    }
+    names = [name for group in spellings.values() for name in group]
+    found = find_class_ids({**dict(enumerate(names)), 50: "background", 51: "Kite"}, FILE)
+    expected = [VOC_CLASS_NAMES.index(name) for name, group in spellings.items() for _ in group]
+    assert found == dict(enumerate(expected))
+    missing = capsys.readouterr().out.split("without regions of ")[1].strip().split(", ")
+    assert len(missing) == 16 and not {"airplane", "dining table", "tv", "cat"} & {*missing}
+    with pytest.raises(ValueError, match="The file has 2 categories: 'kite', 'puppy'. Rename them"):
+        find_class_ids({1: "kite", 2: "puppy"}, FILE)
 
 
 def test_a_cut_json_is_named(coco, tmp_path):
