@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from data.terminal import errors_in_a_line, make_parser, parse_early, percent, track
+from data.terminal import counted, errors_in_a_line, make_parser, parse_early, percent, track
 
 
 def define_command_line() -> argparse.ArgumentParser:
@@ -47,6 +47,7 @@ from data.sbd_agreement import MIN_AGREEMENT, compare_sbd_to_voc
 
 HASH_BITS = 64
 HASHED_SIZE = (32, 32)  # Of imagehash.phash, which looks at the image as gray and no larger.
+MIN_DETAIL = 4  # Levels of 255; ours. Hashes of images with less are alike by chance.
 MAX_HASH_DISTANCE = 4  # Bits; ours. Up to here, images look the same to a person.
 EXAMPLES_PER_CHUNK = 256  # In memory at a time.
 NUM_SAMPLES = 3  # Images of each class on the page.
@@ -90,20 +91,19 @@ def audit(
 def inspect_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
     """A split -> for each example its id, perceptual hash, sizes, pixel counts and wrong ids.
 
-    The hash of a blank image is None: all images of one color have the same one.
+    The hash of a blank image is None: all of them have nearly the same one.
     """
     num_classes = len(builder.info.metadata["class_names"])
 
     def inspect(encoded):
         image = Image.open(io.BytesIO(encoded["image"])).convert("RGB")
         small = image.convert("L").resize(HASHED_SIZE, Image.Resampling.LANCZOS)
-        darkest, lightest = small.getextrema()
         label = np.array(Image.open(io.BytesIO(encoded["label"])))
         counts = np.bincount(label.ravel(), minlength=256)
         wrong = np.flatnonzero(counts[num_classes:IGNORE_LABEL]) + num_classes
         return {
             "id": encoded["id"].decode(),
-            "hash": imagehash.phash(small).hash.ravel() if darkest < lightest else None,
+            "hash": imagehash.phash(small).hash.ravel() if detail_of(small) >= MIN_DETAIL else None,
             "sizes": (image.size, label.shape[::-1]),
             "counts": counts,
             "wrong": wrong.tolist(),
@@ -116,6 +116,16 @@ def inspect_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dic
         # In chunks, because pool.map would read the whole split at once.
         while chunk := list(itertools.islice(iterator, EXAMPLES_PER_CHUNK)):
             yield from pool.map(inspect, chunk)
+
+
+def detail_of(image: Image.Image) -> float:
+    """A gray image -> the standard deviation of what is not alike in all rows or all columns.
+
+    It is 0 for one color, for an edge along a side, and for a gradient.
+    """
+    levels = np.asarray(image, np.float64)
+    rows, columns = levels.mean(1, keepdims=True), levels.mean(0)
+    return float((levels - rows - columns + levels.mean()).std())
 
 
 def summarize_split(
@@ -209,16 +219,18 @@ def find_problems(result: dict[str, Any]) -> list[str]:
             lines.append(f"{split}: as large as the official split, but with other images")
         # If all are ignored, the split's labels are not published.
         if 0 < len(facts["all_ignored"]) < facts["images"]:
-            lines.append(f"{split}: {len(facts['all_ignored'])} images whose labels are all 255")
+            lines.append(f"{split}: {counted(facts['all_ignored'], 'image')} with labels all 255")
         for kind in ("out_of_range", "size_mismatch"):
             if facts[kind]:
-                lines.append(f"{split}: {len(facts[kind])} labels with {kind.replace('_', ' ')}")
+                lines.append(
+                    f"{split}: {counted(facts[kind], 'label')} with {kind.replace('_', ' ')}"
+                )
     for pair, found in result["shared"].items():
         if found["ids"]:
-            lines.append(f"{pair} share {len(found['ids'])} ids")
+            lines.append(f"{pair} share {counted(found['ids'], 'id')}")
         same = [names for names in found["near"] if names[2] == 0]
         if same:
-            lines.append(f"{pair} share {len(same)} images, by their perceptual hash")
+            lines.append(f"{pair} share {counted(same, 'image')}, by perceptual hash")
     against = result["sbd_against_voc"]
     if against and against["pixels_that_agree"] < MIN_AGREEMENT:
         lines.append(f"SBD and VOC agree on only {percent(against['pixels_that_agree'])} %")
@@ -231,18 +243,25 @@ def format_summary(result: dict[str, Any]) -> str:
     for split, facts in result["splits"].items():
         partial = "" if facts["images"] == facts["official"] else f" of {facts['official']}"
         lines.append(
-            f"{split:14}{facts['images']} images{partial}, {100 * facts['ignored']:.1f} % ignored, "
+            f"{split:14}{counted(facts['images'], 'image')}{partial}, "
+            f"{100 * facts['ignored']:.1f} % ignored, "
             f"{sum(pixels > 0 for pixels in facts['pixels'])} of {len(facts['pixels'])} classes; "
             f"{len(facts['all_ignored'])} all 255, {len(facts['out_of_range'])} out of range, "
-            f"{len(facts['size_mismatch'])} size mismatches"
+            f"{counted(facts['size_mismatch'], 'size mismatch', 'size mismatches')}"
         )
-        if blank := len(facts["blank"]):
-            lines.append(f"{'':14}{blank} images of one color, not compared with other splits")
+        if blank := facts["blank"]:
+            lines.append(
+                f"{'':14}{counted(blank, 'image')} of one color, a gradient or little else, not "
+                "compared with other splits"
+            )
     for pair, found in result["shared"].items():
-        lines.append(f"{pair}: {len(found['ids'])} shared ids, {len(found['near'])} similar images")
+        lines.append(
+            f"{pair}: {counted(found['ids'], 'shared id')}, "
+            f"{counted(found['near'], 'similar image')}"
+        )
     if against := result["sbd_against_voc"]:
         lines.append(
-            f"SBD against VOC: {against['images']} images, "
+            f"SBD against VOC: {counted(against['images'], 'image')}, "
             f"{percent(against['pixels_that_agree'])} % of the pixels agree"
         )
     lines += [f"problem: {line}" for line in result["problems"]] or ["no problems"]

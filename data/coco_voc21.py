@@ -11,25 +11,27 @@ pixels that contain VOC's classes, which can be read in two ways:
 - per_region: at least one region of a VOC class has more than 1000 pixels;
 - summed: the regions of VOC classes have more than 1000 pixels together, as in torchvision.
 
-Both counts are printed. Areas are those in COCO's JSON; a region without one has the number of its
-pixels. An image without a size has that of its photo. Reading train2017's JSON needs about 3 GB of
-memory.
+Both counts are printed. Areas are those in COCO's JSON; a region without one, or with 0, has the
+number of its pixels. An image without a size has that of its photo. Reading train2017's JSON needs
+about 3 GB of memory.
 """
 
 import contextlib
 import json
 import math
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from data.classes import COCO_NAMES, IGNORE_LABEL, ORIGINALS, VOC_CLASS_NAMES, voc_palette
+from data.decoding import TRANSPOSED
 from data.features import make_example, segmentation_info
+from data.photos import read_header
 from data.terminal import first_line, track
 
 MIN_AREA = 1_000  # Pixels. Sec. 4.1.
@@ -118,7 +120,7 @@ def read_annotations(
         if region["category_id"] not in class_ids:
             continue
         region["class_id"] = class_ids[region["category_id"]]
-        if "area" not in region:
+        if region.get("area") in (None, 0):  # Some programs write 0 for all regions.
             size = read_size(images[region["image_id"]], folder, json_file)
             region["area"] = np.count_nonzero(draw_label([region], *size, json_file))
         with _naming_region(region, json_file):
@@ -131,22 +133,43 @@ def _read_instances(json_file):
     """COCO's JSON -> its images and names of categories, by their ids, and its annotations."""
     try:
         content = json.loads(json_file.read_text(encoding="utf-8-sig"))
-        images = {image["id"]: image for image in content["images"]}
-        categories = {category["id"]: category["name"] for category in content["categories"]}
+        listed = _entries(content, "images", id=(int, str), file_name=str)
+        images = {image["id"]: image for image in listed}
+        listed = _entries(content, "categories", id=(int, str), name=str)
+        categories = {category["id"]: category["name"] for category in listed}
         names = {example_name(image) for image in images.values()}
-        if not all(isinstance(region, dict) for region in content["annotations"]):
-            raise TypeError("an annotation is not an object")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        annotations = _entries(content, "annotations")
+    except (ValueError, RecursionError) as error:
+        is_json = not isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError))
+        remedy = "Correct it" if is_json else "It is no JSON, or cut off; save or unpack it again"
         raise ValueError(
-            f"{json_file} is not an instances JSON of COCO: {type(error).__name__}: "
-            f"{first_line(error)}. Unpack it again."
+            f"{json_file} is not an instances JSON of COCO: {first_line(error)}. {remedy}."
         ) from error
     if len(names) < len(content["images"]) or len(categories) < len(content["categories"]):
         raise ValueError(
             f"{json_file}: two images or two categories have one id, or two images one file_name "
             "up to its suffix. Delete one of the two."
         )
-    return images, categories, content["annotations"]
+    return images, categories, annotations
+
+
+def _entries(content, part, **fields):
+    """A list of the JSON, by its name. Raises ValueError if an entry lacks one of the fields.
+
+    Fields are given with their types.
+    """
+    entries = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"it has no list `{part}`")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError(f"entry {i} of `{part}` is not an object")
+        for field, types in fields.items():
+            if field not in entry:
+                raise ValueError(f"entry {i} of `{part}` has no field `{field}`")
+            if not isinstance(entry[field], types):
+                raise ValueError(f"the {field} of entry {i} of `{part}` is {entry[field]!r}")
+    return entries
 
 
 def example_name(image: Mapping[str, Any]) -> str:
@@ -157,19 +180,35 @@ def example_name(image: Mapping[str, Any]) -> str:
 def find_class_ids(categories: Mapping[int, str], json_file: pathlib.Path) -> dict[int, int]:
     """Names of categories by id -> VOC's class ids by the ids of their categories.
 
-    Prints the classes without a category, which no label will have. Raises ValueError if all are.
+    Names are COCO's or VOC's, in upper or lower case, with or without spaces. Prints the classes
+    without a category, which no label will have. Raises ValueError if all are.
     """
     names = [COCO_NAMES.get(name, name) for name in VOC_CLASS_NAMES]
-    class_ids = {key: names.index(name) for key, name in categories.items() if name in names[1:]}
-    missing = [name for name in names[1:] if name not in categories.values()]
+    known = {
+        _bare(name): class_id
+        for spelling in (names, VOC_CLASS_NAMES)
+        for class_id, name in enumerate(spelling)
+        if class_id
+    }
+    class_ids = {
+        key: known[_bare(name)] for key, name in categories.items() if _bare(name) in known
+    }
+    missing = [name for i, name in enumerate(names) if i and i not in class_ids.values()]
     if not class_ids:
+        others = ", ".join(map(repr, [*categories.values()][:5]))
         raise ValueError(
-            f"{json_file}: no category has a name of COCO's: {', '.join(missing)}. Rename the "
-            "categories."
+            f"{json_file}: no category has a name of COCO's: {', '.join(missing)}. The file has "
+            f"{len(categories)} categories: {others}{', ...' * (len(categories) > 5)}. Rename "
+            "them; data sets of other classes are built as folder/NAME."
         )
     if missing:
         print(f"{json_file.name}: without regions of {', '.join(missing)}.", flush=True)
     return class_ids
+
+
+def _bare(name):
+    """A category's name without case, spaces, hyphens and underscores."""
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 @contextlib.contextmanager
@@ -179,7 +218,7 @@ def _naming_region(region, json_file):
         yield
     except Exception as error:  # pycocotools raises any type of error for invalid JSON.
         raise ValueError(
-            f"{json_file}: region {region.get('id')} of image {region.get('image_id')} is "
+            f"{json_file}: region {region.get('id')!r} of image {region.get('image_id')!r} is "
             f"invalid: {first_line(error)}. Correct it, or delete it."
         ) from error
 
@@ -187,41 +226,58 @@ def _naming_region(region, json_file):
 def _check_references(region, images, categories):
     """Raises ValueError unless the region's image and category are listed in the JSON."""
     for key, listed in (("image_id", images), ("category_id", categories)):
-        if region.get(key) not in listed:
+        value = region.get(key)
+        if isinstance(value, (list, dict)) or value not in listed:
             part = "images" if listed is images else "categories"
-            raise ValueError(f"its {key} is {region.get(key)}, which `{part}` does not list")
+            raise ValueError(f"its {key} is {value!r}, which `{part}` does not list")
 
 
 def _check_area(area):
-    """A region's area -> the same as a number. Raises ValueError if it is negative or infinite."""
-    if not 0 <= float(area) < math.inf:  # A NaN would not select its image, without a word.
-        raise ValueError(f"its area is {area}; without one, its pixels are counted")
-    return float(area)
+    """A region's area -> the same as a number. Raises ValueError for all that is none."""
+    try:
+        number = float(area)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:  # A NaN would not select its image, without a word.
+        raise ValueError(f"its area is {area!r}; without one, its pixels are counted")
+    return number
 
 
 def read_size(
     image: Mapping[str, Any], folder: pathlib.Path, json_file: pathlib.Path
 ) -> tuple[int, int]:
-    """An image of the JSON -> height and width of its photo, from the photo's header.
+    """An image of the JSON -> height and width in which its regions are drawn.
 
-    Raises FileNotFoundError without the photo, and ValueError if it cannot be read or the JSON
-    gives it another size.
+    They are those of its photo: where EXIF turns the photo by a quarter, as stored or as shown,
+    whichever the JSON gives. A size of null is none. Raises FileNotFoundError without the photo,
+    and ValueError if it cannot be read, if the JSON gives it another size, or if the JSON gives
+    none and the regions could fit the photo both ways.
     """
     file = folder / image["file_name"]
-    try:
-        with Image.open(file) as photo:
-            width, height = photo.size
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file} is missing. Unpack {folder.name} again.") from None
-    except Exception as error:  # Pillow's parsers raise any type of error for damaged files.
-        raise ValueError(f"{file} cannot be read: {first_line(error)}. Unpack it again.") from error
-    given = image.get("height", height), image.get("width", width)
-    if given != (height, width):
+    stored, orientation = read_header(file)
+    sizes = {stored, stored[::-1]} if orientation in TRANSPOSED else {stored}
+    given = image.get("height"), image.get("width")
+    fitting = [
+        size
+        for size in sizes
+        if all(one in (None, side) for one, side in zip(given, size, strict=True))
+    ]
+    if len(fitting) > 1:
         raise ValueError(
-            f"{json_file} gives image {image['id']} {given[1]} x {given[0]} pixels, but {file} has "
-            f"{width} x {height}. Use the photo that the regions were drawn on."
+            f"{json_file} gives image {image['id']!r} no height and width, and {file} has EXIF "
+            f"orientation {orientation}: viewers turn it, and its regions may fit it as stored, "
+            f"{stored[1]} x {stored[0]}, or as shown, {stored[0]} x {stored[1]}. Write the width "
+            "and height that they fit into the JSON."
         )
-    return height, width
+    if not fitting:
+        height, width = (
+            side if one is None else one for one, side in zip(given, stored, strict=True)
+        )
+        raise ValueError(
+            f"{json_file} gives image {image['id']!r} {width!r} x {height!r} pixels, but {file} "
+            f"has {stored[1]} x {stored[0]}. Use the photo that the regions were drawn on."
+        )
+    return fitting[0]
 
 
 def draw_label(

@@ -3,6 +3,7 @@
 import collections
 import io
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,13 +129,14 @@ def turn_label(
     height, width = photo.size
     if photo.orientation in TRANSPOSED and height != width:
         return turn(label, photo.orientation) if label.shape == (width, height) else label
-    copy = image_file.with_suffix(".png").name
     raise ValueError(
         f"{image_file} has EXIF orientation {photo.orientation}: viewers turn it, and "
-        f"{label_source} may fit its pixels as stored or as shown. If it fits them as shown: "
-        f'ImageOps.exif_transpose(Image.open("{image_file.name}")).save("{copy}"). If as stored: '
-        f'Image.open("{image_file.name}").save("{copy}", exif=b""). '
-        f"Both are with Pillow; use {copy} in place of {image_file.name}."
+        f"{label_source} may fit its pixels as stored or as shown. If it fits the photo as viewers "
+        "show it, save the photo with an image editor, which turns its pixels and drops the turn. "
+        f"If it fits them as stored, remove the turn: exiftool -Orientation= "
+        f"{shlex.quote(str(image_file))} (exiftool keeps the original beside it, as "
+        f"{image_file.name}_original). In both cases keep a copy elsewhere, and leave the photo's "
+        "name as it is: its label is found by that name."
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from data.terminal import first_line
 MAX_MEGAPIXELS = 178  # Of one image. TensorFlow decodes no JPEG of 2**29 bytes, 179 megapixels.
 # Pillow has two limits of its own, and warns at the lower one; open_image has one.
 Image.MAX_IMAGE_PIXELS = None
+# Around the text of TensorFlow's errors: the name of the node before it, of the operation after it.
+TENSORFLOW_FRAME = re.compile(r"^\{\{function_node .*?\}\} ?| \[Op:\w+\].*$")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # By the color type of a PNG's header: what its samples are.
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -68,9 +71,8 @@ def named_errors(file: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Pillow's parsers raise any type of error for damaged files.
-        raise ValueError(
-            f"{file} cannot be read: {first_line(error).rstrip('.')}. Download or save it again."
-        ) from error
+        said = TENSORFLOW_FRAME.sub("", first_line(error)).rstrip(".")
+        raise ValueError(f"{file} cannot be read: {said}. Download or save it again.") from error
 
 
 def read_file(file: pathlib.Path) -> bytes:

@@ -116,24 +116,43 @@ def encode_photo(file: pathlib.Path) -> Photo:
     return Photo(image_png(pixels), pixels.shape[:2], orientation)
 
 
+def read_header(file: pathlib.Path) -> tuple[tuple[int, int], int]:
+    """A JPEG, PNG or WebP -> its height and width as stored, and its EXIF orientation.
+
+    Pixels are not decoded, but those of a PNG with EXIF, which may come after them. Raises what
+    read_photo raises, for a file whose header cannot be read.
+    """
+    content = read_file(file)
+    image = open_image(content, file, PILLOW_FORMATS)
+    with named_errors(file):
+        if image.format == "PNG" and b"eXIf" in content:
+            image.load()
+        orientation = exif_orientation(image.info.get("exif", b""))
+    return (image.height, image.width), orientation
+
+
 def _decode(content, file):
     """A file's bytes -> the pixels of read_photo, and the EXIF orientation."""
     image = open_image(content, file, PILLOW_FORMATS)
     with named_errors(file):
+        image.load()  # Of a PNG, it checks all chunks, and reads those after the pixels.
+        orientation = exif_orientation(image.info.get("exif", b""))
         if image.format == "PNG":
-            image.load()  # It checks all chunks, and reads those after the pixels.
             depth, color_type = png_header(content)
             has_alpha = color_type in (GRAY_ALPHA, RGB_ALPHA) or "transparency" in image.info
             with tf.device("cpu"):
                 pixels = decode_png(content, tf.constant(has_alpha), tf.constant(depth)).numpy()
         elif image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(_over_white(image))
         else:
             pixels = np.asarray(image.convert("RGB"))
-        orientation = exif_orientation(image.info.get("exif", b""))
     return turn(pixels, orientation), orientation
+
+
+def _over_white(image):
+    """An image with transparency -> its RGB colors on white; without its EXIF."""
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
 def _is_decoded_alike(image, content):

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -96,6 +96,12 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def first_line(error: BaseException) -> str:
     """An error -> the first line of its text, at most 300 characters; its type if it has none."""
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def counted(things: Sized | int, name: str, plural: str = "") -> str:
+    """Things or their number, and what one is called -> `1 image`, `2 images`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {name if number == 1 else plural or name + 's'}"
 
 
 def percent(value: float | None) -> str:

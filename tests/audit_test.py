@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import imagehash
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -110,8 +111,39 @@ def test_images_of_one_color_are_not_copies_of_each_other(tmp_path):
     result = audit(build("folder/blank", shards, str(tmp_path / "blank"), accept=True))
     assert result["shared"]["train and val"] == {"ids": [], "near": [("4", "5", 0)]}
     assert [sorted(result["splits"][s]["blank"]) for s in ("train", "val")] == [list("012"), ["3"]]
-    assert format_summary(result).count("of one color, not compared") == 2
+    summary = format_summary(result)
+    assert "  3 images of one color, a gradient or little else, not compared" in summary
+    assert "  1 image of one color, a gradient or little else, not compared" in summary
+    assert "train and val: 0 shared ids, 1 similar image\n" in summary
     assert find_near_duplicates({}, {}) == []
+
+
+def test_near_blank_images_are_not_copies_of_each_other(tmp_path):
+    """A tile with an edge along a side, and a gradient, have the hash of all such images."""
+    tiles = np.random.default_rng(0).integers(0, 2, (6, 48, 64, 1)) + 40 * np.arange(6)[
+        :, None, None, None
+    ].repeat(3, -1)
+    tiles[0, :, :1] = 255
+    tiles[1, :, :1] = 200
+    ramp = np.linspace(0, 1, 64)[None, :, None]
+    tiles[2], tiles[3] = 200 * ramp, 10 + 240 * ramp
+    hashes = [imagehash.phash(Image.fromarray(tile)) for tile in tiles[2:4].astype(np.uint8)]
+    assert hashes[0] - hashes[1] <= 4
+    for folder in ("images", "masks"):
+        (tmp_path / "tiles" / folder).mkdir(parents=True)
+    for i, tile in enumerate(tiles.astype(np.uint8)):
+        Image.fromarray(tile).save(tmp_path / "tiles" / "images" / f"{i}.png")
+        label = (np.indices((48, 64))[0] // 24).astype(np.uint8)
+        Image.fromarray(label).save(tmp_path / "tiles" / "masks" / f"{i}.png")
+    (tmp_path / "tiles" / "train.txt").write_text("0\n2\n4\n")
+    (tmp_path / "tiles" / "val.txt").write_text("1\n3\n5\n")
+    shards = str(tmp_path / "shards")
+    result = audit(build("folder/tiles", shards, str(tmp_path / "tiles"), accept=True))
+    assert result["shared"]["train and val"]["near"] == []
+    assert [sorted(result["splits"][s]["blank"]) for s in ("train", "val")] == [
+        list("024"),
+        list("135"),
+    ]
 
 
 def run_audit(*arguments):

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from data.build import build
 from data.classes import COCO_NAMES, VOC_CLASS_NAMES
-from data.coco_voc21 import decode_region, draw_label
+from data.coco_voc21 import decode_region, draw_label, find_class_ids
 from data.pipeline import eval_examples
 from tests.conftest import ROOT
 
@@ -121,28 +121,43 @@ def name_twice(content):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda c: c.pop("categories"), "is not an instances JSON of COCO: KeyError: 'categories'"),
-        (lambda c: c["annotations"].append(3), "is not an instances JSON"),
+        (lambda c: c.pop("categories"), "instances JSON of COCO: it has no list `categories`"),
+        (lambda c: c.update(images=None), "it has no list `images`. Correct it"),
+        (lambda c: c["images"][2].pop("file_name"), "entry 2 of `images` has no field `file_name`"),
+        (lambda c: c["images"][2].update(id=[1]), r"the id of entry 2 of `images` is \[1\]"),
+        (lambda c: c["categories"][0].update(name=None), "the name of entry 0 of `categories` is"),
+        (
+            lambda c: c["annotations"].append(3),
+            "entry 6 of `annotations` is not an object. Correct",
+        ),
         (lambda c: c["categories"].clear(), "no category has a name of COCO's: airplane"),
         (lambda c: c["categories"].pop(), "region 7 of image 1 .*its category_id is 30, which"),
         (lambda c: first(c, category_id=None), "region 7 of image 0 .*its category_id is None"),
         (lambda c: first(c, image_id=77), "region 7 of image 77 .*which `images` does not list"),
+        (lambda c: first(c, image_id="1"), "region 7 of image '1' .*its image_id is '1', which"),
+        (lambda c: first(c, image_id=[1]), r"image \[1\] .*its image_id is \[1\], which `images`"),
         (lambda c: first(c, area=math.nan), "region 7 of image 0 .*its area is nan"),
+        (lambda c: first(c, area=[3]), r"its area is \[3\]; without one"),
+        (lambda c: first(c, area=-3), "its area is -3; without one"),
         (lambda c: first(c, segmentation=[[1]]), "region 7 of image 0 .*1 numbers"),
         (lambda c: first(c, segmentation=None), "region 7 of image 0 .*neither polygons nor"),
         (lambda c: c["images"].append(c["images"][0]), "two images or two categories have one id"),
         (name_twice, "two images one file_name"),
         (lambda c: c["images"][0].update(height=61), r"80 x 61 pixels, but .*000.jpg has 80 x 60"),
+        (lambda c: c["images"][0].update(height="60"), "80 x '60' pixels, but .*000.jpg"),
+        (lambda c: c["images"][0].update(height=80, width=60), "60 x 80 pixels, but .*000.jpg"),
         (lambda c: c["images"][0].update(height=10**9), "80 x 1000000000 pixels, but .*000.jpg"),
         (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg is missing"),
     ],
 )
 def test_what_is_wrong_is_named(coco, tmp_path, change, said):
     edit(coco, change)
-    with pytest.raises((ValueError, FileNotFoundError), match=said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said) as told:
         build("coco_voc21", str(tmp_path / "shards"), str(coco))
+    assert "npack" not in str(told.value) or "is missing" in str(told.value)
 
 
+FILE = pathlib.Path("a.json")
 NEAR = [60, 40, 79, 40, 79, 59, 60, 59]
 
 
@@ -218,10 +233,91 @@ def test_sizes_areas_and_categories_that_the_json_lacks(coco, tmp_path, capsys):
     assert "without regions of airplane, bicycle," in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("area", [None, 0])
+def test_null_is_as_absent_and_so_is_an_area_of_0(coco, tmp_path, area):
+    """Some programs write an area of 0 for all regions."""
+    complete = labels_of(coco, tmp_path / "complete", "summed")
+
+    def empty(content):
+        for image in content["images"]:
+            image.update(height=None, width=None)
+        for one in content["annotations"]:
+            one["area"] = area
+
+    edit(coco, empty)
+    emptied = labels_of(coco, tmp_path / "emptied", "summed")
+    assert emptied.keys() == complete.keys()
+    for name, label in complete.items():
+        np.testing.assert_array_equal(emptied[name], label)
+
+
+SHOWN, STORED = {"width": 80, "height": 60}, {"width": 60, "height": 80}
+
+
+def turn_first_photo(coco, regions, **size):
+    """Its EXIF turns the first photo by a quarter: 80 x 60 are shown. A person is green."""
+    photo = np.zeros((60, 80, 3), np.uint8)
+    photo[10:50, 5:55] = [0, 255, 0]
+    stored = Image.fromarray(photo).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(coco / "val2017" / "000.jpg", exif=exif, quality=95, subsampling=0)
+
+    def change(content):
+        content["images"][0] = {"id": 0, "file_name": "000.jpg", **size}
+        content["annotations"] = [region(0, "person", regions, 2000)]
+
+    edit(coco, change)
+
+
+@pytest.mark.parametrize(
+    "polygon, size",
+    [
+        ([5, 10, 55, 10, 55, 50, 5, 50], SHOWN),
+        ([5, 10, 55, 10, 55, 50, 5, 50], {"width": 80}),
+        ([10, 25, 50, 25, 50, 75, 10, 75], STORED),
+    ],
+)
+def test_regions_of_a_turned_photo_are_drawn_in_the_size_that_is_given(
+    coco, tmp_path, polygon, size
+):
+    turn_first_photo(coco, [polygon], **size)
+    builder = build("coco_voc21", str(tmp_path / "shards"), str(coco))
+    (example,) = eval_examples(builder, "val").as_numpy_iterator()
+    green = example["image"][..., 1] > 128
+    assert green.sum() == 50 * 40 and green.shape == (60, 80)
+    person = VOC_CLASS_NAMES.index("person")
+    np.testing.assert_array_equal(example["label"].reshape(60, 80), person * green)
+
+
+def test_a_turned_photo_without_a_size_is_named(coco, tmp_path):
+    turn_first_photo(coco, [[5, 10, 55, 10, 55, 50, 5, 50]])
+    said = "gives image 0 no height and width, and .*000.jpg has EXIF orientation 6: .*80 x 60"
+    with pytest.raises(ValueError, match=said):
+        build("coco_voc21", str(tmp_path / "shards"), str(coco))
+
+
+def test_categories_are_known_in_every_spelling(capsys):
+    spellings = {
+        "aeroplane": ["aeroplane", "airplane", "Airplane"],
+        "diningtable": ["diningtable", "Dining Table", "dining_table"],
+        "tvmonitor": ["tv", "TV monitor", "TV-Monitor"],
+        "cat": ["cat", "Cat", " CAT "],
+    }
+    names = [name for group in spellings.values() for name in group]
+    found = find_class_ids({**dict(enumerate(names)), 50: "background", 51: "Kite"}, FILE)
+    expected = [VOC_CLASS_NAMES.index(name) for name, group in spellings.items() for _ in group]
+    assert found == dict(enumerate(expected))
+    missing = capsys.readouterr().out.split("without regions of ")[1].strip().split(", ")
+    assert len(missing) == 16 and not {"airplane", "dining table", "tv", "cat"} & {*missing}
+    with pytest.raises(ValueError, match="The file has 2 categories: 'kite', 'puppy'. Rename them"):
+        find_class_ids({1: "kite", 2: "puppy"}, FILE)
+
+
 def test_a_cut_json_is_named(coco, tmp_path):
     file = coco / "annotations" / "instances_val2017.json"
     file.write_text(file.read_text()[:500])
-    with pytest.raises(ValueError, match="instances_val2017.json is not an instances JSON"):
+    with pytest.raises(ValueError, match="2017.json is not an instances JSON.*cut off; save or un"):
         build("coco_voc21", str(tmp_path / "shards"), str(coco))
 
 

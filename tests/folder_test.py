@@ -173,7 +173,7 @@ def in_both(pets):
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (rotated, "pet03.jpg has EXIF orientation 3: .*exif_transpose"),
+        (rotated, "pet03.jpg has EXIF orientation 3: .*exiftool -Orientation= .*pet03.jpg"),
         (in_both, "pet01 is in .*train.txt and in .*val.txt"),
         (smaller, "pet03.png has 20 x 14 pixels, but .*pet03.jpg has 20 x 15"),
         (cut, "pet03.jpg cannot be read"),

@@ -1,6 +1,7 @@
 """Image files of every kind, with the pixels or samples that they hold."""
 
 import io
+import re
 import struct
 import zlib
 from typing import NamedTuple
@@ -145,12 +146,46 @@ def exif_of(orientation: int) -> bytes:
     return exif.tobytes()
 
 
-def turned(orientation: int, form: str) -> Kind:
+def turned(orientation: int, form: str, **options) -> Kind:
     """A file with an EXIF orientation; its pixels are stored so that it is upright when shown."""
     image = Image.fromarray(smooth_colors())
     if orientation in STORED:
         image = image.transpose(STORED[orientation])
-    return Kind(saved(image, form, exif=exif_of(orientation)), smooth_colors())
+    return Kind(saved(image, form, exif=exif_of(orientation), **options), smooth_colors())
+
+
+def with_orientation(content: bytes, orientation: int) -> bytes:
+    """A file without EXIF -> the same with an orientation; its pixels stay as they are."""
+    exif = exif_of(orientation)
+    if content.startswith(b"\xff\xd8"):
+        exif = b"Exif\0\0" + exif.removeprefix(b"Exif\0\0")
+        return content[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + content[2:]
+    exif = exif.removeprefix(b"Exif\0\0")
+    if content.startswith(b"\x89PNG"):
+        return content[:33] + chunk(b"eXIf", exif) + content[33:]  # After IHDR.
+    if content[12:16] == b"VP8X":
+        chunks = content[12:20] + bytes([content[20] | 8]) + content[21:]
+    else:
+        size = struct.pack("<I", SIZE[1] - 1)[:3] + struct.pack("<I", SIZE[0] - 1)[:3]
+        chunks = b"VP8X" + struct.pack("<II", 10, 8) + size + content[12:]
+    chunks += b"EXIF" + struct.pack("<I", len(exif)) + exif + b"\0" * (len(exif) % 2)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def without_orientation(content: bytes) -> bytes:
+    """A file of with_orientation -> the same with another tag in place of the orientation.
+
+    As exiftool does, it leaves all else; of a PNG, it mends the checksum.
+    """
+    found = re.search(rb"\x01\x12(?=\0\x03\0\0\0\x01)|\x12\x01(?=\x03\0\x01\0\0\0)", content)
+    start, end = found.span()
+    content = content[:start] + b"\xab\xab" + content[end:]
+    if content.startswith(b"\x89PNG"):
+        begin = content.index(b"eXIf")
+        (length,) = struct.unpack(">I", content[begin - 4 : begin])
+        whole = content[begin : begin + 4 + length]
+        content = content[: begin - 4] + chunk(b"eXIf", whole[4:]) + content[begin + 8 + length :]
+    return content
 
 
 def cmyk_jpeg(*, marker: bool = True, ycck: bool = False) -> Kind:
@@ -170,10 +205,15 @@ def cmyk_jpeg(*, marker: bool = True, ycck: bool = False) -> Kind:
     return Kind(content, pixels)
 
 
-def webp_with_alpha() -> Kind:
+def webp_with_alpha(orientation: int = 1) -> Kind:
+    """Colors that fade in from white; with an EXIF orientation, upright when shown."""
     alpha = np.linspace(0, 255, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE)
     image = Image.fromarray(np.dstack([smooth_colors(), alpha]))
-    return Kind(saved(image, "WEBP", lossless=True, exact=True), on_white(smooth_colors(), alpha))
+    exif = b""
+    if orientation in STORED:
+        image, exif = image.transpose(STORED[orientation]), exif_of(orientation)
+    content = saved(image, "WEBP", lossless=True, exact=True, exif=exif)
+    return Kind(content, on_white(smooth_colors(), alpha))
 
 
 def gray_jpeg() -> Kind:
@@ -227,6 +267,10 @@ def photo_kinds() -> dict[str, dict[str, Kind]]:
         "EXIF orientation 5, 6, 7, 8": {
             **{f"exif{i}": turned(i, "JPEG") for i in (5, 6, 7, 8)},
             "exif6_png": turned(6, "PNG"),
+        },
+        "WebP with EXIF orientation 6, also with alpha": {
+            "exif6_webp": turned(6, "WEBP", lossless=True),
+            "exif6_webp_alpha": webp_with_alpha(6),
         },
         "WebP, also with alpha": {
             "webp": Kind(saved(colors, "WEBP", lossless=True), colors),

@@ -1,19 +1,29 @@
 """Photos as people have them: every kind becomes upright RGB, or is named."""
 
+import pathlib
 import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from data.drawing import LINE_HEIGHT
-from data.image_files import read_samples
+from data.image_files import named_errors, read_samples
 from data.photos import OVERLAY_UNIT, draw_overlay, encode_photo, find_photos, read_photo
 
 COLORS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [9, 99, 199]]]
 )
 COLORS = COLORS.astype(np.uint8)
+
+
+def test_errors_of_tensorflow_are_told_without_their_frame():
+    with tf.device("cpu"), pytest.raises(ValueError) as told, named_errors(pathlib.Path("a.png")):
+        tf.io.decode_png(b"\x89PNG\r\n\x1a\n" + b"0" * 50)
+    assert "{{function_node" in str(told.value.__cause__)
+    said = "a.png cannot be read: Invalid PNG. Failed to initialize decoder. Download or save it"
+    assert str(told.value).startswith(said)
 
 
 def test_png_and_webp_are_read_as_they_are(tmp_path):
