@@ -77,9 +77,9 @@ from data.terminal import duration, percent
 from evaluation.evaluator import Evaluator
 from evaluation.scores import report
 from experiments.base import as_data, inference_of
+from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from model.layers import freeze_batch_norm
-from model.resnet import BACKBONES
 from pretrained.initialize import initialize
 from training.checkpoints import Checkpoints, read_best
 from training.checks import check_training, warn_of_small_batch

@@ -58,7 +58,7 @@ def define_command_line() -> argparse.ArgumentParser:
     parser = make_parser("benchmark.speed", __doc__)
     tasks = (*CANDIDATES, "all", "report")
     parser.add_argument("task", nargs="?", choices=tasks, default="training")
-    parser.add_argument("--backbone", default="resnet50", help="a key of model.resnet.BACKBONES")
+    parser.add_argument("--backbone", default="resnet50", help="a key of model.backbones.BACKBONES")
     parser.add_argument("--output_stride", type=int, default=16)
     parser.add_argument("--crop_size", type=int, default=321)
     parser.add_argument("--batch_size", type=int, help="default: 4 in training, 1 in inference")
@@ -92,8 +92,8 @@ from evaluation.prediction import make_predictor as make_compiled_predictor
 from evaluation.protocol import code_version
 from experiments.base import get_config
 from experiments.cost import useful_multiply_adds
+from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
-from model.resnet import BACKBONES
 from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
 

@@ -22,9 +22,9 @@ from deployment.model_card import model_card
 from deployment.onnx_graph import write_onnx
 from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.evaluator import Evaluator
+from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from model.layers import resize_bilinear
-from model.resnet import BACKBONES
 from training.checkpoints import load_weights
 from training.run_folder import read_config
 

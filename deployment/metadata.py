@@ -9,8 +9,8 @@ from typing import Any
 
 from evaluation.prediction import prediction_margin
 from evaluation.protocol import code_version, result_name
+from model.backbones import BACKBONES
 from model.deeplabv3 import HEADS
-from model.resnet import BACKBONES
 from training.run_folder import read_data
 
 

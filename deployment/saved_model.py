@@ -8,6 +8,7 @@ import tensorflow as tf
 from data.decoding import HEADER_SIGNATURE, decode_photo, read_header
 from data.image_files import PNG_START
 from deployment.inference_graph import class_ids
+from model.atrous import graphs_for_any_machine
 
 # Of all images of a request together; its headers are checked before anything is decoded. Ours:
 # ResNet-101 takes some 10 GB for as many pixels at output_stride 8.
@@ -132,4 +133,5 @@ def claimed_size(file: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def write_saved_model(segmenter: Segmenter, folder: pathlib.Path) -> None:
     """Writes a SavedModel into a new folder."""
-    tf.saved_model.save(segmenter, str(folder), signatures=segmenter.signature_functions)
+    with graphs_for_any_machine():
+        tf.saved_model.save(segmenter, str(folder), signatures=segmenter.signature_functions)

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from model.aspp import rates_at
+from model.backbones import receptive_field
 from model.deeplabv3 import corners_of, mean_pixel_of, output_stride_of
 from model.inference import class_ids, class_probabilities
-from model.resnet import receptive_field
 
 BATCH_PIXELS = 1_000_000  # Of images predicted together; five images of VOC.
 MAX_WAITING = 64  # Images held back until more of their size come.

@@ -30,7 +30,7 @@ FIELDS = {  # Of every config, and what they mean. train.py --help shows them.
     ),
     "init_from.part": "Part of these weights to load: backbone, whole, or without_logits.",
     "init_from.strict": "Whether a missing or differently shaped variable is an error.",
-    "model.backbone": "ResNet of model/resnet.py; with _keras, pixels are normalized as there.",
+    "model.backbone": "A key of BACKBONES in model/backbones.py, which fixes the pixels' range.",
     "model.num_classes": "Number of classes, background included.",
     "model.num_blocks": "Number of blocks: 4; 5 to 7 add copies of block4 in cascade.",
     "model.output_stride": "Size of the input divided by the size of the features, in training.",

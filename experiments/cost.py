@@ -67,9 +67,10 @@ from training.train_step import make_state, make_train_step
 IMAGE_SIZE = 513  # That the published multiply-adds are for.
 WARM_UP_STEPS, TIMED_STEPS = 2, 20  # Of a calibration; the first ones compile.
 
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 # Layers whose outputs TensorFlow keeps to compute gradients.
 KEPT_LAYERS = (
-    layers.Conv2D,
+    *CONVOLUTIONS,
     layers.ReLU,
     layers.ZeroPadding2D,
     layers.MaxPooling2D,
@@ -92,7 +93,7 @@ def multiply_adds(model: keras.Model, image_size: int) -> int:
 
     As the authors' TensorFlow computed atrous convs: on features padded to a multiple of the rate.
     """
-    convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    convs = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
     total = 0
     for conv, output in zip(convs, _outputs(model, convs, (1, image_size)), strict=True):
         rate = conv.dilation_rate[0]
@@ -114,7 +115,7 @@ def useful_multiply_adds(config: ml_collections.ConfigDict, image_size: int) -> 
     For atrous convolutions only the taps inside the features count, not those on padding.
     """
     model = _model(**{**config.model, "output_stride": config.eval.output_stride})
-    convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    convs = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
     total = 0
     for scale in config.eval.scales:
         size = 1 + round(scale * (image_size - 1))

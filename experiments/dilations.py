@@ -45,7 +45,8 @@ import matplotlib.figure
 import ml_collections
 
 from model.aspp import rates_at
-from model.resnet import Window, windows
+from model.backbones import windows
+from model.plan import Window
 
 TAPS_INSIDE = {9: "all nine taps inside", 4: "four inside", 1: "only the center inside"}
 MAX_TITLES = 4  # Above a plot.

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from keras import KerasTensor, layers
 
-from model.layers import ResizeBilinear, conv_bn
+from model.layers import WEIGHT_DECAY, ResizeBilinear, conv_bn
 
 DROPOUT = {"paper": 0.1, "torchvision": 0.5}  # The authors' code; the paper states none.
 INITIALIZER = "glorot_uniform"  # The authors' code, for layers without ImageNet weights.
@@ -34,6 +34,7 @@ def aspp(
     rates: Sequence[int],
     image_pooling: bool,
     filters: int,
+    weight_decay: float = WEIGHT_DECAY,
     batch_norm_decay: float,
     head: str = "paper",
 ) -> KerasTensor:
@@ -41,13 +42,16 @@ def aspp(
 
     Args:
       x: the features.
-      rates: one per atrous branch, at the output_stride of x (rates_at).
+      rates: one per atrous branch, at the output_stride of x (rates_at). Empty: no such branches,
+        as in the authors' MobileNetV2.
       image_pooling: whether to add the image-level branch.
       filters: of every branch; 256 in the paper.
+      weight_decay: of the kernels.
       batch_norm_decay: of the moving statistics.
       head: a key of model.deeplabv3.HEADS; "torchvision" adds a 3x3 conv at the end.
     """
-    conv = {"initializer": INITIALIZER, "batch_norm_decay": batch_norm_decay}
+    conv = {"initializer": INITIALIZER, "weight_decay": weight_decay}
+    conv["batch_norm_decay"] = batch_norm_decay
     branches = [conv_bn(x, filters, 1, name="aspp_1x1", **conv)]
     for i, rate in enumerate(rates, start=1):
         branches.append(conv_bn(x, filters, 3, rate=rate, name=f"aspp_atrous{i}", **conv))

@@ -7,8 +7,8 @@ import keras
 from keras import layers
 
 from model.aspp import aspp, rates_at
+from model.backbones import BACKBONES, check_backbone, extract_features
 from model.layers import KernelDecay, ResizeBilinear
-from model.resnet import BACKBONES, resnet
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # The weights are float32 in all.
 # Head -> the `corners` of its resizes (model.layers.resize_bilinear).
@@ -31,14 +31,16 @@ def deeplabv3(
     """[B, H, W, 3] images, RGB in 0..255 -> [B, H, W, num_classes] float32 logits, any H and W.
 
     Args:
-      backbone: a key of model.resnet.BACKBONES.
+      backbone: a key of model.backbones.BACKBONES.
       num_classes: including the background.
-      num_blocks: 4, or 5 to 7 with copies of block4 in cascade (Sec. 3.2).
+      num_blocks: 4, or 5 to 7 with copies of block4 in cascade (Sec. 3.2). 4 with MobileNetV2.
       output_stride: 8 to 256; above 32, each doubling needs one more block. The weights do not
         depend on it and fit any other output_stride.
-      multi_grid: unit rates of block4 and later, one for each of their three units.
-      atrous_rates: those of ASPP, as stated at output_stride 16. None: no ASPP; the head is then
-        one 1x1 conv (our reading; the paper does not state the cascade's head).
+      multi_grid: unit rates of block4 and later, one for each of their three units. (1, 1, 1) with
+        MobileNetV2.
+      atrous_rates: those of ASPP, as stated at output_stride 16. (): ASPP without atrous branches,
+        as in the authors' MobileNetV2. None: no ASPP; the head is then one 1x1 conv (our reading;
+        the paper does not state the cascade's head).
       image_pooling: whether ASPP has the image-level branch; ignored without ASPP.
       batch_norm_decay: of the moving statistics; 0.9997 needs about ten thousand steps.
       head: a key of HEADS. "torchvision", for torchvision's weights: one more 3x3 conv in ASPP,
@@ -58,9 +60,11 @@ def deeplabv3(
         raise ValueError(f"The head {head!r} has ASPP and needs atrous_rates.")
     if precision not in PRECISIONS:
         raise ValueError(f"No precision {precision!r}; there are {', '.join(PRECISIONS)}.")
+    check_backbone(backbone, num_blocks=num_blocks, multi_grid=multi_grid, head=head)
+    weight_decay = BACKBONES[backbone].weight_decay
     images = keras.Input((None, None, 3), name="images")
     with _dtype_policy(precision):
-        x = resnet(
+        x = extract_features(
             images,
             backbone,
             num_blocks=num_blocks,
@@ -73,20 +77,22 @@ def deeplabv3(
                 x,
                 rates=rates_at(output_stride, atrous_rates),
                 image_pooling=image_pooling,
-                filters=4 * BACKBONES[backbone].width,
+                filters=BACKBONES[backbone].aspp_filters,
+                weight_decay=weight_decay,
                 batch_norm_decay=batch_norm_decay,
                 head=head,
             )
-        return _model_of(images, x, num_classes, HEADS[head], name=f"deeplabv3_{backbone}")
+        how = {"weight_decay": weight_decay, "corners": HEADS[head]}
+        return _model_of(images, x, num_classes, **how, name=f"deeplabv3_{backbone}")
 
 
-def _model_of(images, features, num_classes, corners, *, name):
+def _model_of(images, features, num_classes, *, weight_decay, corners, name):
     """The classifier on top of the features, and its logits at the size of the images."""
     x = layers.Conv2D(
         num_classes,
         1,
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01),  # The authors' code.
-        kernel_regularizer=KernelDecay(),
+        kernel_regularizer=KernelDecay(weight_decay),
         dtype="float32",
         name="logits",
     )(features)
@@ -111,8 +117,15 @@ def with_new_classifier(model: keras.Model, num_classes: int) -> keras.Model:
 
     All other layers are shared with the model.
     """
-    features = model.get_layer("logits").input
-    return _model_of(model.input, features, num_classes, corners_of(model), name=model.name)
+    logits = model.get_layer("logits")
+    return _model_of(
+        model.input,
+        logits.input,
+        num_classes,
+        weight_decay=logits.kernel_regularizer.weight_decay,
+        corners=corners_of(model),
+        name=model.name,
+    )
 
 
 def corners_of(model: keras.Model) -> str:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from model.layers import AtrousConv2D, ResizeBilinear
+from model.layers import CONVOLUTIONS, AtrousDepthwiseConv2D, ResizeBilinear
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -18,8 +18,13 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     new = keras.models.clone_model(model, clone_function=_clone_with_bias, call_function=_call)
     for layer in new.layers:
         weights = [weight.numpy() for weight in model.get_layer(layer.name).weights]
-        if isinstance(layer, AtrousConv2D):
-            weights = fold_into_kernel(*weights, model.get_layer(_batch_norm_name(layer)))
+        if isinstance(layer, CONVOLUTIONS):
+            fold = (
+                fold_into_depthwise_kernel
+                if isinstance(layer, AtrousDepthwiseConv2D)
+                else fold_into_kernel
+            )
+            weights = fold(*weights, model.get_layer(_batch_norm_name(layer)))
         layer.set_weights(weights)
     return new
 
@@ -33,13 +38,21 @@ def fold_into_kernel(kernel: np.ndarray, batch_norm: layers.BatchNormalization) 
     return [(kernel * scale).astype(np.float32), (beta - mean * scale).astype(np.float32)]
 
 
+def fold_into_depthwise_kernel(
+    kernel: np.ndarray, batch_norm: layers.BatchNormalization
+) -> list[np.ndarray]:
+    """[h, w, C, 1] kernel, the batch norm after it -> folded kernel and [C] bias."""
+    kernel, bias = fold_into_kernel(kernel.transpose(0, 1, 3, 2), batch_norm)
+    return [kernel.transpose(0, 1, 3, 2), bias]
+
+
 def _batch_norm_name(conv):
     return conv.name.removesuffix("_conv") + "_bn"
 
 
 def _clone_with_bias(layer):
     config = layer.get_config()
-    if isinstance(layer, AtrousConv2D):
+    if isinstance(layer, CONVOLUTIONS):
         config["use_bias"] = True
     return layer.__class__.from_config(config)
 

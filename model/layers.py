@@ -1,12 +1,16 @@
 """The building blocks: atrous convolution, conv + batch norm, bilinear resize."""
 
+import functools
+
 import keras
 from keras import KerasTensor, layers, ops
 
 from model.atrous import (
     atrous_convolution,
+    depthwise_atrous_convolution,
     has_native_atrous_gradient,
     matrix_products_are_faster,
+    may_use_depthwise_kernel,
 )
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -42,6 +46,28 @@ class AtrousConv2D(layers.Conv2D):
         return tf.nn.conv2d(
             inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
         )
+
+
+@keras.saving.register_keras_serializable("deeplabv3")
+class AtrousDepthwiseConv2D(layers.DepthwiseConv2D):
+    """`DepthwiseConv2D`, a kernel per channel, faster on CPUs: [B, h, w, C] -> [B, h, w, C].
+
+    Where the rate is over 1 and TensorFlow's own kernel is right, it is used, with gradients that
+    are. Everywhere else Keras's way is kept.
+    """
+
+    def call(self, inputs):
+        atrous = self.dilation_rate != (1, 1)
+        known = self.padding == "same" and self.depth_multiplier == 1 and ON_TENSORFLOW
+        if not (atrous and known and may_use_depthwise_kernel(self.compute_dtype)):
+            return super().call(inputs)
+        outputs = depthwise_atrous_convolution(inputs, self.kernel, self.dilation_rate)
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+CONVOLUTIONS = (AtrousConv2D, AtrousDepthwiseConv2D)  # Those that batch norm follows.
 
 
 @keras.saving.register_keras_serializable("deeplabv3")
@@ -136,20 +162,23 @@ def interpolation(size, new_size, *, corners="aligned"):
 
 @keras.saving.register_keras_serializable("deeplabv3")
 class KernelDecay(keras.regularizers.Regularizer):
-    """L2 penalty on convolution kernels: kernel -> WEIGHT_DECAY / 2 * sum(kernel ** 2).
+    """L2 penalty on convolution kernels: kernel -> weight_decay / 2 * sum(kernel ** 2).
 
     By TensorFlow's own operation, which takes a third of the passes that Keras's L2 takes.
     """
 
+    def __init__(self, weight_decay: float = WEIGHT_DECAY):
+        self.weight_decay = weight_decay
+
     def __call__(self, kernel):
         if not ON_TENSORFLOW:
-            return keras.regularizers.L2(WEIGHT_DECAY / 2)(kernel)
+            return keras.regularizers.L2(self.weight_decay / 2)(kernel)
         import tensorflow as tf
 
-        return WEIGHT_DECAY * tf.nn.l2_loss(ops.convert_to_tensor(kernel))
+        return self.weight_decay * tf.nn.l2_loss(ops.convert_to_tensor(kernel))
 
     def get_config(self):
-        return {}
+        return {"weight_decay": self.weight_decay}
 
 
 def conv_bn(
@@ -160,8 +189,10 @@ def conv_bn(
     stride: int = 1,
     rate: int = 1,
     relu: bool = True,
-    initializer: str = "he_normal",  # The authors' code, in the backbone.
+    initializer: str | dict = "he_normal",  # The authors' code, in ResNets.
+    weight_decay: float = WEIGHT_DECAY,
     batch_norm_decay: float,
+    epsilon: float = BATCH_NORM_EPSILON,
     name: str,
 ) -> KerasTensor:
     """Convolution, batch norm, ReLU: [B, h, w, C] -> [B, ceil(h / stride), ..., filters].
@@ -176,32 +207,69 @@ def conv_bn(
       rate: of the convolution; may be combined with a stride.
       relu: whether a ReLU comes last.
       initializer: of the kernel.
+      weight_decay: of the kernel.
       batch_norm_decay: of the moving statistics.
+      epsilon: of batch norm.
       name: prefix of the layers' names.
     """
-    strided = stride > 1 and rate == 1
-    if strided and kernel_size > 1:  # At even sizes "same" pads only bottom and right.
-        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-    x = AtrousConv2D(
+    conv = functools.partial(
+        AtrousConv2D,
         filters,
         kernel_size,
-        strides=stride if strided else 1,
-        dilation_rate=rate,
-        padding="valid" if strided else "same",
         use_bias=False,
         kernel_initializer=initializer,
-        kernel_regularizer=KernelDecay(),
+        kernel_regularizer=KernelDecay(weight_decay),
         name=f"{name}_conv",
-    )(x)
-    if stride > 1 and not strided:  # Keras has no convolution with both.
-        x = subsample(x, stride, name=f"{name}_subsample")
-    x = BatchNormalization(
-        momentum=batch_norm_decay,
-        epsilon=BATCH_NORM_EPSILON,
+    )
+    x = _convolve(x, conv, kernel_size, stride=stride, rate=rate, name=name)
+    x = _batch_norm(x, batch_norm_decay, epsilon, name=name)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def depthwise_conv_bn(
+    x: KerasTensor,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    initializer: str | dict,
+    batch_norm_decay: float,
+    epsilon: float,
+    name: str,
+) -> KerasTensor:
+    """Depthwise convolution, batch norm: [B, h, w, C] -> [B, ceil(h / stride), ..., C].
+
+    Arguments and padding are those of conv_bn. The kernel does not decay, as in the authors' code.
+    """
+    conv = functools.partial(
+        AtrousDepthwiseConv2D,
+        kernel_size,
+        use_bias=False,
+        depthwise_initializer=initializer,
+        name=f"{name}_conv",
+    )
+    x = _convolve(x, conv, kernel_size, stride=stride, rate=rate, name=name)
+    return _batch_norm(x, batch_norm_decay, epsilon, name=name)
+
+
+def _convolve(x, conv, kernel_size, *, stride, rate, name):
+    """A convolution's constructor -> its output, padded alike on all sides at any stride."""
+    if stride == 1 or rate > 1:
+        x = conv(dilation_rate=rate, padding="same")(x)
+        # Keras has no convolution with both a stride and a rate.
+        return x if stride == 1 else subsample(x, stride, name=f"{name}_subsample")
+    if kernel_size > 1:  # At even sizes "same" pads only bottom and right.
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    return conv(strides=stride, padding="valid")(x)
+
+
+def _batch_norm(x, decay, epsilon, *, name):
+    return BatchNormalization(
+        momentum=decay,
+        epsilon=epsilon,
         synchronized=ON_TENSORFLOW,  # Keras has it only under TensorFlow.
         name=f"{name}_bn",
     )(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
 def freeze_batch_norm(model: keras.Model) -> None:

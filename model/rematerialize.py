@@ -20,7 +20,7 @@ def rematerialize_backbone(model: keras.Model) -> Callable[[KerasTensor], KerasT
     unit_outputs = [
         layer.output
         for layer in model.layers
-        if re.fullmatch(r"block\d(_unit\d+)?_out", layer.name)
+        if re.fullmatch(r"(block\d|(block\d_)?unit\d+)_out", layer.name)
     ]
     units = [keras.Model(*pair) for pair in itertools.pairwise([model.input, *unit_outputs])]
     head = keras.Model([model.input, unit_outputs[-1]], model.output)

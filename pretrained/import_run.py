@@ -23,8 +23,9 @@ IMPORT_FOLDER = pathlib.Path("runs/imported")
 def import_run(path: str, config: Mapping[str, Any]) -> pathlib.Path:
     """A run's folder, or a third-party segmentation model -> a run's folder.
 
-    torchvision's deeplabv3 (.pth) and the authors' deeplab checkpoints become runs/imported/NAME,
-    with VOC's classes, once: step 0 of an unknown training run. A folder stays as it is.
+    torchvision's deeplabv3 (.pth), and the authors' deeplab checkpoints and .tflite files, become
+    runs/imported/NAME, with VOC's classes, once: step 0 of an unknown training run. A folder stays
+    as it is.
 
     Args:
       path: of the folder, the file or the checkpoint.

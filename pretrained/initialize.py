@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from data.terminal import table
-from model.resnet import BACKBONES
+from model.backbones import BACKBONES
+from model.mobilenet import MobileNet
 from pretrained.open_weights import open_weights
 from pretrained.weights import GROUPS, Report, Weights, both_names, check_part, group_of, load
 
@@ -97,9 +98,9 @@ def check_convention(
     for field in CONVENTION[part]:
         theirs, ours = weights.model.get(field), arguments[field]
         if theirs not in (None, ours):
-            if field == "backbone" and _differ_in_depth_alone(theirs, ours):
+            if field == "backbone" and (difference := _only_difference(theirs, ours)):
                 raise ValueError(
-                    f"{path} is a {theirs}, of another depth than {ours}: use "
+                    f"{path} is a {theirs}, of another {difference} than {ours}: use "
                     f"--config.model.backbone={theirs}. Nothing was loaded."
                 )
             raise ValueError(
@@ -113,5 +114,11 @@ def check_convention(
                 print(f"note: {path} was trained with {field} {theirs}; here it is {ours}.")
 
 
-def _differ_in_depth_alone(theirs, ours):
-    return BACKBONES[theirs]._replace(num_units=BACKBONES[ours].num_units) == BACKBONES[ours]
+def _only_difference(theirs, ours):
+    """What two backbones differ in, where that is their size alone, or ""."""
+    theirs, ours = BACKBONES[theirs], BACKBONES[ours]
+    if type(theirs) is not type(ours):
+        return ""
+    size = "depth_multiplier" if isinstance(ours, MobileNet) else "num_units"
+    alike = theirs._replace(**{size: getattr(ours, size)}) == ours
+    return {"depth_multiplier": "width", "num_units": "depth"}[size] if alike else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.terminal import first_line
 from model.layers import BATCH_NORM_EPSILON
-from model.resnet import KERAS
+from model.pixels import KERAS
 from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, identify_backbone, rename
 
 IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}

@@ -26,8 +26,9 @@ def load_model(
     (6, 12, 18) are assumed.
 
     Args:
-      path: torchvision's .pth, keras.applications' .h5, a TensorFlow 1 checkpoint of slim or
-        deeplab, or "imagenet": keras.applications' weights, downloaded.
+      path: torchvision's .pth, keras.applications' .h5, a .tflite of the authors' MobileNetV2, a
+        TensorFlow 1 checkpoint of slim or deeplab, or "imagenet": keras.applications' weights,
+        downloaded.
       num_classes: of a new, random classifier. None: the classifier of the weights if they have
         one, else a random one with 21 classes.
       backbone: for "imagenet", "resnet101_keras" (the default) or "resnet50_keras"; a file

@@ -3,9 +3,10 @@
 import pathlib
 import re
 
-from pretrained import keras_applications, torchvision_models
+from pretrained import keras_applications, tflite_models, torchvision_models
 from pretrained.keras_applications import download_imagenet, from_keras
 from pretrained.tf1_checkpoints import from_tf1, variable_names
+from pretrained.tflite_models import from_tflite
 from pretrained.torchvision_models import from_torchvision
 from pretrained.weights import Weights
 from training.checkpoints import checkpoints_in, read_weights
@@ -18,7 +19,7 @@ def open_weights(path: str, backbone: str) -> Weights:
     Args:
       path: "imagenet" for keras.applications', downloaded; a run's folder, a folder of checkpoints
         or a checkpoint of ours; a TensorFlow 1 checkpoint of slim or deeplab; keras.applications'
-        .h5; torchvision's .pth.
+        .h5; torchvision's .pth; a .tflite of the authors' MobileNetV2.
       backbone: a key of BACKBONES, for "imagenet" alone.
 
     Raises:
@@ -34,6 +35,8 @@ def open_weights(path: str, backbone: str) -> Weights:
             return from_torchvision(file)
         if file.suffix in keras_applications.SUFFIXES:
             return from_keras(file)
+        if file.suffix in tflite_models.SUFFIXES:
+            return from_tflite(file)
         if is_checkpoint(file) and not any(n.startswith("model/") for n in variable_names(file)):
             return from_tf1(file)
     except ValueError as error:
@@ -53,7 +56,8 @@ def named_file(path: str) -> pathlib.Path:
     for there in (file, pathlib.Path(f"{file}.index")):
         if there.is_file():
             _refuse_web_page(there)
-    suffixes = (*torchvision_models.SUFFIXES, *keras_applications.SUFFIXES, ".ckpt")
+    sources = (torchvision_models, keras_applications, tflite_models)
+    suffixes = (*(suffix for source in sources for suffix in source.SUFFIXES), ".ckpt")
     if file.suffix in suffixes and not (file.is_dir() or is_checkpoint(file)):
         raise FileNotFoundError(f"There is no file {path}.")
     checkpoints = [*file.glob("*.ckpt"), *(index.with_suffix("") for index in file.glob("*.index"))]

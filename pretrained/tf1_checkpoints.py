@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.terminal import first_line
-from model.resnet import AUTHORS, AUTHORS_BETA, BACKBONES
+from model.pixels import AUTHORS, SYMMETRIC
+from model.resnet import RESNETS
 from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, identify_backbone, rename
 
 # No variable holds the rates. The authors' code: "set multi_grid = [1, 2, 4] when using provided
@@ -64,7 +65,7 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
     scope = next(filter(None, (re.match(r"resnet_v1_\w+", name) for name in foreign)), ("",))[0]
     weights = rename(foreign, _names(scope), IGNORED)
     values = dict(weights.values)
-    backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=AUTHORS_BETA)
+    backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=SYMMETRIC)
     _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)
     if "logits/kernel" not in values:
         return weights._replace(model={"backbone": backbone})
@@ -90,8 +91,8 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
 
 def _check_mean(mean, backbone):
     """slim's mean pixel, or None, and a backbone: with a stem of 7x7 they must agree."""
-    expected = BACKBONES[backbone].mean_pixel
-    if mean is None or BACKBONES[backbone].beta:
+    expected = RESNETS[backbone].mean_pixel
+    if mean is None or RESNETS[backbone].beta:
         return
     if np.shape(mean) != (3,) or not np.allclose(mean, expected, atol=0.01):
         raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from data.terminal import first_line
-from model.resnet import TORCHVISION
+from model.pixels import TORCHVISION
 from pretrained.weights import UNIT_CONVS, Weights, identify_backbone, rename
 
 SUFFIXES = (".pth", ".pt")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from model.resnet import BACKBONES, Pixels
+from model.pixels import Pixels
+from model.resnet import RESNETS
 
 GROUPS = ("backbone", "cascade", "aspp", "logits")  # Of a network's weights, from input to output.
 PARTS = {"whole": GROUPS, "without_logits": GROUPS[:3], "backbone": GROUPS[:1]}
@@ -81,7 +82,7 @@ def rename(foreign: Mapping[str, np.ndarray], names: Mapping[str, str], ignored:
 def identify_backbone(
     values: Mapping[str, np.ndarray], source: str, *, pixels: Pixels, beta: Pixels | None = None
 ) -> str:
-    """Weights by our names -> their key of BACKBONES, told from their names and shapes.
+    """Weights by our names -> their key of RESNETS, told from their names and shapes.
 
     pixels, beta: how the source's networks normalize pixels, and those with a stem of three convs.
     Raises ValueError where no backbone fits.
@@ -91,7 +92,7 @@ def identify_backbone(
     num_units = tuple(max((u for b, u in units if b == block), default=0) for block in range(1, 5))
     shapes = {name: values[name].shape for name in PROBES if name in values}
     width = shapes.get("block1_unit1_2_conv/kernel", (0,))[-1]
-    for name, backbone in BACKBONES.items():
+    for name, backbone in RESNETS.items():
         convention = (backbone.num_units, backbone.width, backbone.beta, backbone.pixels)
         if convention == (num_units, width, is_beta, beta if is_beta else pixels):
             w = backbone.width

@@ -40,6 +40,18 @@ def test_multiply_adds_are_those_published(output_stride, scales, flip, publishe
     assert cost.inference_multiply_adds(ours) / 1e9 == pytest.approx(published, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    "output_stride, scales, flip, published",
+    [(16, (1.0,), False, 2.75), (8, MULTI_SCALE, True, 152.59)],
+)
+def test_multiply_adds_of_mobilenet_are_those_published(output_stride, scales, flip, published):
+    """In the authors' model zoo."""
+    ours = config("mobilenet_v2")
+    ours.model.multi_grid, ours.model.atrous_rates = (1, 1, 1), ()
+    ours.eval = dict(output_stride=output_stride, scales=scales, flip=flip)
+    assert cost.inference_multiply_adds(ours) / 1e9 == pytest.approx(published, rel=0.005)
+
+
 def test_multiply_adds_are_counted_as_by_hand():
     images = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(5, 3, strides=2, padding="valid")(images)  # 21 -> 10.

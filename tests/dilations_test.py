@@ -11,7 +11,7 @@ from PIL import Image
 import model.resnet
 from experiments import dilations, tables
 from model.deeplabv3 import deeplabv3
-from model.resnet import Window
+from model.plan import Window
 
 # Rates of block1 to block7 at each output_stride, unit rates (1, 1, 1): Sec. 3.1, 3.2, Fig. 3. The
 # stride of a block's input, and at 513 its side, follow from the first block that is atrous.

@@ -4,8 +4,8 @@ import pytest
 
 from data.build import BUILDERS
 from experiments import base, protocols, table1, table2, table5, table8, table9
+from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
-from model.resnet import BACKBONES
 from pretrained.keras_applications import IMAGENET
 from training.run_folder import flat
 

@@ -14,6 +14,7 @@ PLANS = {
     "no image pooling": {"image_pooling": False},
     "a cascade": {"num_blocks": 5, "atrous_rates": None},
     "a stride and a rate": {"output_stride": 8},
+    "MobileNetV2": {"multi_grid": (1, 1, 1), "atrous_rates": ()},
 }
 
 
@@ -36,6 +37,7 @@ def with_random_statistics(backbone, **plan):
     "backbone, plan",
     [
         *(("resnet_tiny", plan) for plan in PLANS),
+        ("mobilenet_v2_050", "MobileNetV2"),
         *((f"resnet_tiny_{kind}", "ASPP") for kind in ("beta", "keras", "torchvision")),
     ],
 )

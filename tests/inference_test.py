@@ -9,6 +9,7 @@ from evaluation.counts import count_pixels
 from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, predict_examples, predict_in_pieces
 from experiments.base import MULTI_SCALE
 from model.aspp import rates_at
+from model.backbones import receptive_field
 from model.deeplabv3 import corners_of, deeplabv3
 from model.inference import (
     class_ids,
@@ -17,7 +18,6 @@ from model.inference import (
     padding_multiple,
     scaled_size,
 )
-from model.resnet import receptive_field
 
 MEAN = (10.0, 20.0, 30.0)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from evaluation.metrics import confusion_matrix, mean_iou
 from evaluation.prediction import make_predictor
 from experiments.base import as_data
+from model.backbones import BACKBONES
 from model.deeplabv3 import (
     HEADS,
     deeplabv3,
@@ -18,7 +19,6 @@ from model.deeplabv3 import (
 from model.inference import class_ids, class_probabilities
 from model.losses import pixel_cross_entropy
 from model.rematerialize import rematerialize_backbone
-from model.resnet import BACKBONES
 from pretrained import keras_applications, torchvision_models
 from pretrained.load_model import load_model
 from pretrained.open_weights import open_weights
@@ -39,6 +39,10 @@ MODELS = {
     "ASPP in bfloat16": ("resnet_tiny", {"precision": "mixed_bfloat16"}),
     "a cascade": ("resnet_tiny_beta", {"num_blocks": 5, "atrous_rates": None}),
     "keras.applications' pixels": ("resnet_tiny_keras", {"image_pooling": False}),
+    "depthwise convolutions": (
+        "mobilenet_v2_050",
+        {"multi_grid": (1, 1, 1), "atrous_rates": (), "output_stride": 8},
+    ),
     "torchvision's head": (
         "resnet_tiny_torchvision",
         {"head": "torchvision", "output_stride": 8},
@@ -79,9 +83,12 @@ def test_what_is_saved_read_back_or_cloned_has_the_same_logits(kind, tmp_path):
     assert output_stride_of(read) == output_stride_of(model)
 
 
-def test_a_model_that_was_read_back_is_rematerialized_as_before(tmp_path):
+@pytest.mark.parametrize(
+    "backbone, multi_grid", [("resnet_tiny", (1, 2, 4)), ("mobilenet_v2_050", (1, 1, 1))]
+)
+def test_a_model_that_was_read_back_is_rematerialized_as_before(backbone, multi_grid, tmp_path):
     """In training, where batch norm's statistics change; without dropout."""
-    model = with_random_statistics("resnet_tiny", atrous_rates=None)
+    model = with_random_statistics(backbone, atrous_rates=None, multi_grid=multi_grid)
     model.save(tmp_path / "model.keras")
     read = keras.models.load_model(tmp_path / "model.keras")
     images = tf.constant(IMAGES)
@@ -141,11 +148,12 @@ def test_features_of_any_block_have_one_name(backbone):
         ("resnet_tiny_keras", 4, 32),
         ("resnet_tiny_torchvision", 5, 64),
         ("resnet_tiny", 7, 256),
+        ("mobilenet_v2", 4, 8),
     ],
 )
 def test_a_model_knows_its_output_stride_and_its_mean_pixel(backbone, num_blocks, output_stride):
     how = {"num_blocks": num_blocks, "output_stride": output_stride, "atrous_rates": None}
-    model = deeplabv3(backbone, **how)
+    model = deeplabv3(backbone, multi_grid=(1, 1, 1), **how)
     assert output_stride_of(model) == output_stride
     mean_pixel = BACKBONES[backbone].mean_pixel
     np.testing.assert_array_equal(np.float32(mean_pixel_of(model)), np.float32(mean_pixel))

@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 
 from model import layers
-from model.layers import AtrousConv2D, BatchNormalization, ResizeBilinear, conv_bn, interpolation
+from model.atrous import graphs_for_any_machine
+from model.layers import (
+    AtrousConv2D,
+    AtrousDepthwiseConv2D,
+    BatchNormalization,
+    ResizeBilinear,
+    conv_bn,
+    depthwise_conv_bn,
+    interpolation,
+)
 from tests.conftest import ROOT
 
 
@@ -159,6 +168,112 @@ print("truth", has_native_atrous_gradient("float32") == exists)
     # Of 9 x 9 pixels, the middle tap sees all, the others 9 x 6 or 6 x 6; 2 x 2 channels.
     assert f"trained {4 * (81 + 4 * 54 + 4 * 36):.1f}" in result.stdout
     assert "truth True" in result.stdout
+
+
+def depthwise_by_hand(x, kernel, rate, stride):
+    """Equation (1), a kernel per channel, in float64: every stride-th pixel of the dense output."""
+    y = np.zeros(x.shape)
+    padded = np.pad(x, [(0, 0), (rate, rate), (rate, rate), (0, 0)])
+    for i in range(3):
+        for j in range(3):
+            rows = slice(i * rate, i * rate + x.shape[1])
+            columns = slice(j * rate, j * rate + x.shape[2])
+            y += padded[:, rows, columns] * kernel[i, j, :, 0]
+    return y[:, ::stride, ::stride]
+
+
+def depthwise_results(x, upstream, kernel, rate, stride):
+    """Outputs, and the gradients of sum(outputs upstream), of depthwise_conv_bn's convolution."""
+    inputs = keras.Input((None, None, x.shape[3]))
+    how = {"initializer": "zeros", "batch_norm_decay": 0.9, "epsilon": 1e-3}
+    y = depthwise_conv_bn(inputs, 3, stride=stride, rate=rate, **how, name="x")
+    model = keras.Model(inputs, keras.Model(inputs, y).get_layer("x_bn").input)
+    model.get_layer("x_conv").kernel.assign(kernel)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, x.shape[3]))])
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=True)
+            loss = tf.reduce_sum(y * tf.constant(upstream, "float32"))
+        return y, *tape.gradient(loss, [x, model.get_layer("x_conv").kernel.value])
+
+    nodes = step.get_concrete_function().graph.get_operations()
+    return [value.numpy() for value in step(tf.constant(x, "float32"))], {n.type for n in nodes}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("size", [(9, 8), (3, 11)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("rate", [1, 2, 4])
+def test_depthwise_gradients_are_finite_differences(rate, stride, size, fast, monkeypatch):
+    """All of them, in the inputs and in the kernel, both ways, where taps fall on padding too."""
+    if fast and not layers.may_use_depthwise_kernel("float32"):
+        pytest.skip("TensorFlow's depthwise kernel has no rates on this machine.")
+    monkeypatch.setattr(layers, "may_use_depthwise_kernel", lambda dtype: fast)
+    rng = np.random.default_rng(rate)
+    x, kernel = rng.normal(size=(2, *size, 3)), rng.normal(size=(3, 3, 3, 1))
+    shape = depthwise_by_hand(x, kernel, rate, stride).shape
+    upstream = rng.normal(size=shape)
+    (y, *gradients), kinds = depthwise_results(x, upstream, kernel, rate, stride)
+    assert ("SpaceToBatchND" in kinds) == (rate > 1)  # Ours for the kernel's gradient alone.
+    assert ("BatchToSpaceND" in kinds) == (rate > 1 and not fast)
+    np.testing.assert_allclose(y, depthwise_by_hand(x, kernel, rate, stride), atol=1e-4)
+    for varied, gradient in zip((x, kernel), gradients, strict=True):
+        for index in np.ndindex(varied.shape):
+            # The loss is linear in each number, so that its difference is its derivative.
+            losses = []
+            for change in (0.5, -1.0):
+                varied[index] += change
+                losses.append(np.sum(depthwise_by_hand(x, kernel, rate, stride) * upstream))
+            varied[index] += 0.5
+            assert gradient[index] == pytest.approx(losses[0] - losses[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_the_depthwise_kernel_is_taken_only_where_it_is_right(onednn):
+    """With and without oneDNN, in every dtype: a layer trains, and its outputs are right."""
+    program = """
+import numpy as np
+import tensorflow as tf
+from model.layers import AtrousDepthwiseConv2D, may_use_depthwise_kernel
+for dtype in ("float32", "bfloat16", "float16", "float64"):
+    conv = AtrousDepthwiseConv2D(3, dilation_rate=3, padding="same", dtype=dtype)
+    conv.build((1, 9, 9, 2))
+    conv.kernel.assign(tf.ones((3, 3, 2, 1)))
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape:
+            y = conv(tf.ones((1, 9, 9, 2), dtype))
+            loss = tf.reduce_sum(y)
+        return y, tape.gradient(loss, conv.kernel.value)
+    y, gradient = train()
+    line = np.array([2, 2, 2, 3, 3, 3, 2, 2, 2])
+    np.testing.assert_array_equal(np.array(y, float)[0, ..., 0], line * line[:, None])
+    seen = np.array([6, 9, 6])  # Pixels of a line on which a tap falls.
+    np.testing.assert_array_equal(np.array(gradient, float)[..., 0, 0], seen * seen[:, None])
+    print(dtype, may_use_depthwise_kernel(dtype))
+"""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("True") <= 1  # Only float32 has such a kernel, with oneDNN.
+
+
+def test_a_graph_for_any_machine_has_no_kernel_of_this_one():
+    conv = AtrousDepthwiseConv2D(3, dilation_rate=2, padding="same")
+    conv.build((1, 9, 9, 2))
+    x = tf.TensorSpec((1, 9, 9, 2))
+    with graphs_for_any_machine():
+        graph = tf.function(conv, input_signature=[x]).get_concrete_function().graph
+    rates = [
+        list(node.get_attr("dilations"))
+        for node in graph.get_operations()
+        if node.type == "DepthwiseConv2dNative"
+    ]
+    assert rates == [[1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,10 @@ PARSED = {
         "needs torchvision's file"
     ),
     "python eval.py --run=deeplabv3_resnet101_coco-586e9e4e.pth": "needs torchvision's file",
+    "python train.py --config=experiments/base.py --config.model.backbone=mobilenet_v2 "
+    "--config.model.multi_grid='(1,1,1)' --config.model.atrous_rates='()' "
+    "--config.init_from.path=mobilenet_v2_1.0_224_quant.tflite": "needs the file",
+    "python predict.py --run=deeplabv3_mnv2_pascal_quant.tflite photo.jpg": "needs the file",
     "python eval.py --run=runs/base --split=test --submission=results.tgz": VOC,
     "srun --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 "
     "python train.py --config=experiments/base.py": "needs a Slurm cluster",

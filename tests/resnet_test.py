@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from model.resnet import BACKBONES, OUTPUT_STRIDES, atrous_plan, resnet
+from model.deeplabv3 import deeplabv3
+from model.resnet import OUTPUT_STRIDES, RESNETS, atrous_plan, resnet
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 # The cascade up to block7: the stride of a block's last unit and the rate of its 3x3 convs, from
@@ -98,7 +99,7 @@ def test_impossible_plans_say_what_is_possible(arguments, said):
 
 def test_an_unknown_backbone_lists_those_there_are():
     with pytest.raises(ValueError, match="'vgg16'.*resnet50, resnet101, resnet50_beta"):
-        features(np.zeros((1, 9, 9, 3)), "vgg16", output_stride=16, multi_grid=(1, 1, 1))
+        deeplabv3("vgg16")
 
 
 def agree(ours, theirs):
@@ -143,10 +144,10 @@ CONVENTIONS = ("resnet_tiny_beta", "resnet_tiny_keras", "resnet_tiny_torchvision
 
 def test_a_convention_is_that_of_its_name_at_every_size():
     for convention in ("", "_beta", "_keras", "_torchvision"):
-        small = BACKBONES[f"resnet_tiny{convention}"]
+        small = RESNETS[f"resnet_tiny{convention}"]
         for depth, num_units in UNITS.items():
             expected = small._replace(num_units=num_units, width=64)
-            assert BACKBONES[f"resnet{depth}{convention}"] == expected
+            assert RESNETS[f"resnet{depth}{convention}"] == expected
 
 
 @pytest.mark.parametrize("backbone", ["resnet_tiny", *CONVENTIONS])
@@ -168,6 +169,6 @@ def test_a_photo_reaches_the_network_in_the_form_of_its_weights(backbone):
 
 def test_the_mean_pixel_is_seen_as_nothing():
     for backbone in ("resnet_tiny", *CONVENTIONS):
-        images = np.broadcast_to(np.float32(BACKBONES[backbone].mean_pixel), (1, 33, 33, 3))
+        images = np.broadcast_to(np.float32(RESNETS[backbone].mean_pixel), (1, 33, 33, 3))
         seen = features(images, backbone, output_stride=16, multi_grid=(1, 1, 1))
         np.testing.assert_allclose(seen, 0, atol=1e-4)

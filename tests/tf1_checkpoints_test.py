@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from model.deeplabv3 import deeplabv3
-from model.resnet import BACKBONES, resnet
+from model.resnet import RESNETS, resnet
 from pretrained.open_weights import open_weights
 from pretrained.tf1_checkpoints import rename_tf1
 from pretrained.weights import load
@@ -158,7 +158,7 @@ def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
         if num_classes:
             left = {name for name in shapes if name.endswith("/Momentum")} | {"global_step"}
         assert set(report.skipped) == left
-        assert weights.model["backbone"] == backbone and backbone in BACKBONES
+        assert weights.model["backbone"] == backbone and backbone in RESNETS
     assert weights.model["multi_grid"] == (1, 2, 4) and weights.model["atrous_rates"] == (6, 12, 18)
 
 

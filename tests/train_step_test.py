@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from model.layers import KernelDecay, ResizeBilinear, conv_bn, freeze_batch_norm
-from model.resnet import BACKBONES
 from tests.train_test import small_config
 from training.optimizer import make_optimizer
 from training.train_step import TrainState, make_state, make_train_step
