@@ -1,7 +1,5 @@
 """TFLite files of the authors' MobileNetV2: the same function, and other files are named."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
@@ -15,10 +13,11 @@ from pretrained.initialize import check_convention, describe
 from pretrained.open_weights import open_weights
 from pretrained.tflite_models import from_tflite
 from pretrained.weights import Weights, load
+from tests.conftest import ROOT
 from tests.mobilenet_test import RATES, STRIDES, WIDTHS
 
 SIDE = 65
-PUBLISHED = pathlib.Path("/work/shared/weights")  # Not part of the project.
+PUBLISHED = ROOT.parent / "shared" / "weights"  # Not part of the project.
 SEGMENTS = {"deeplabv3_mnv2_pascal_quant": 0.985, "deeplabv3_mnv2_dm05_pascal_quant": 0.975}
 
 
