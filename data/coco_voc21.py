@@ -181,7 +181,7 @@ def find_class_ids(categories: Mapping[int, str], json_file: pathlib.Path) -> di
     """Names of categories by id -> VOC's class ids by the ids of their categories.
 
     Names are COCO's or VOC's, in upper or lower case, with or without spaces. Prints the classes
-    without a category, which no label will have. Raises ValueError if all are.
+    without a category, which no label will have. Raises ValueError if no class has one.
     """
     names = [COCO_NAMES.get(name, name) for name in VOC_CLASS_NAMES]
     known = {

@@ -122,7 +122,7 @@ def make_example(
 def turn_label(
     label: np.ndarray, photo: Photo, image_file: pathlib.Path, label_source: pathlib.Path | None
 ) -> np.ndarray:
-    """[H, W] label of a photo that its EXIF turns -> the label, turned if it fits only so.
+    """[H, W] label of a photo that its EXIF turns -> the label, turned if only then it fits.
 
     Raises ValueError, which names the photo, if the label fits the photo as stored and as shown.
     """

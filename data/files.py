@@ -16,10 +16,8 @@ def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     So the file is complete, or as it was before.
     """
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[
-        :16
-    ]  # A name may be as long as can be.
-    temporary = path.with_name(f".{name}.{os.getpid()}")
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()  # The name may have no room left.
+    temporary = path.with_name(f".{digest[:16]}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)

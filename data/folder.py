@@ -244,7 +244,7 @@ def _read_rows(csv_file):
 
 
 def _check_split_name(split, others, where):
-    """A split of pairs.csv -> the same; ValueError for none, or nearly the name of another one."""
+    """A split of pairs.csv -> the same; ValueError for none, or another one's in another case."""
     if split is None or not split.strip() or split.strip().lower() in MISSING_VALUES:
         raise ValueError(
             f"{where}: the split is {split or ''!r}, as where a value is missing. Fill it in, for "

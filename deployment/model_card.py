@@ -77,6 +77,6 @@ For images like those it was trained on. It knows the classes above only: other 
 background, or the class that they resemble. Scores hold for the data set named, and fall on other
 cameras, places and seasons; boundaries and thin parts are the least certain. It has not been
 evaluated for bias across demographic groups: do not use it as the sole basis for decisions that can
-harm people. Images are taken as
-they are: turn photos as their EXIF orientation says.
+harm people. Images are not turned: apply their EXIF orientation first. Only the signature
+image_bytes of a SavedModel does it.
 """
