@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from data.image_files import PNG_START
+from data.image_files import GRAY_ALPHA, PNG_START, RGB_ALPHA
 
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # A JPEG's segment: CMYK, inverted.
 EXIF_START = b"Exif\0\0"
@@ -91,7 +91,7 @@ def read_header(file: tf.Tensor) -> Header:
         is_jpeg, lambda: _walk_jpeg(file), lambda: _walk_png(file)
     )
     depth, color_type = _number(file, 24, 1), _number(file, 25, 1)
-    has_alpha = (color_type == 4) | (color_type == 6) | has_transparency
+    has_alpha = (color_type == GRAY_ALPHA) | (color_type == RGB_ALPHA) | has_transparency
     return Header(exif_orientation(exif), is_jpeg, has_adobe, has_alpha, depth)
 
 

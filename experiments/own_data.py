@@ -4,7 +4,6 @@ The splits and the number of classes are those of the data set. A scale of exper
 the size of the network and the crops, and the steps; a small data set takes fewer steps.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -80,8 +79,10 @@ def own_data_config(
         # The ASPP of a run is worth keeping; its classes may be others.
         fields["init_from.part"] = "without_logits" if os.path.isdir(path) else "backbone"
         if (run := pathlib.Path(path) / "config.json").exists():
-            theirs = json.loads(run.read_text())["model"]
-            fields |= {f"model.{name}": _as_tuple(theirs[name]) for name in NETWORK}
+            from training.run_folder import read_config  # It imports TensorFlow.
+
+            theirs = read_config(run.parent).model
+            fields |= {f"model.{name}": theirs[name] for name in NETWORK}
     config.update_from_flattened_dict({**fields, **overrides})
     return config
 
@@ -94,11 +95,6 @@ def default_run_name(dataset: str) -> str:
     name = dataset.removeprefix("folder/")
     taken = {"base", "protocols", "imported", "report", *base.SCALES}
     return f"own_{name}" if name in taken or re.fullmatch(r"table\d+", name) else name
-
-
-def _as_tuple(value):
-    """A list of JSON -> a tuple, as configs have it."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _choose_split(group, dataset, splits, preferred, overrides):
@@ -117,9 +113,10 @@ def starts_from_imagenet(workdir: pathlib.Path) -> bool:
 
     A run that has begun keeps its start, so that the same command resumes it.
     """
-    config_file = workdir / "config.json"
-    if config_file.exists():
-        return json.loads(config_file.read_text())["init_from"]["path"] == "imagenet"
+    if (workdir / "config.json").exists():
+        from training.run_folder import read_config  # It imports TensorFlow.
+
+        return read_config(workdir).init_from.path == "imagenet"
     return _imagenet_file().exists()
 
 

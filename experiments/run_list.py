@@ -45,14 +45,14 @@ def find_runs(runs: pathlib.Path) -> list[Run]:
 
 def read_run(folder: pathlib.Path) -> Run:
     """A run's folder -> what its files say. Raises ValueError or OSError where one is damaged."""
-    from training.run_folder import read_config  # Imports TensorFlow: only if there is a run.
+    # They import TensorFlow: only if there is a run.
+    from training.checkpoints import read_best
+    from training.run_folder import read_config
 
-    config = read_config(folder)
-    evaluation, best = last_row(folder / "evaluations.csv"), None
+    config, best = read_config(folder), read_best(folder)
+    evaluation = last_row(folder / "evaluations.csv")
     if evaluation is None and (folder / "eval.json").exists():  # Of an imported model.
         evaluation = json.loads((folder / "eval.json").read_text())
-    if (folder / "best.json").exists():
-        best = json.loads((folder / "best.json").read_text())
     log = last_row(folder / "log.csv")
     return Run(
         folder,
