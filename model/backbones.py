@@ -52,9 +52,8 @@ def extract_features(
       batch_norm_decay: of the moving statistics.
 
     Raises:
-      ValueError: as check_backbone, atrous_plan and mobilenet_plan do.
+      ValueError: as atrous_plan and mobilenet_plan do. check_backbone checks the other arguments.
     """
-    check_backbone(backbone, num_blocks=num_blocks, multi_grid=multi_grid)
     how = {"output_stride": output_stride, "batch_norm_decay": batch_norm_decay}
     if backbone in RESNETS:
         return resnet(images, backbone, num_blocks=num_blocks, multi_grid=multi_grid, **how)
@@ -81,7 +80,7 @@ def windows(
       head: a key of model.deeplabv3.HEADS.
 
     Raises:
-      ValueError: as extract_features does.
+      ValueError: as check_backbone, atrous_plan and mobilenet_plan do.
     """
     check_backbone(backbone, num_blocks=num_blocks, multi_grid=multi_grid, head=head)
     if backbone in RESNETS:

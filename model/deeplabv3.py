@@ -52,14 +52,7 @@ def deeplabv3(
     Raises:
       ValueError: an argument is out of range; the message lists the possible values.
     """
-    if not 4 <= num_blocks <= 7:
-        raise ValueError(f"num_blocks {num_blocks}: a cascade has 4 to 7 blocks (Fig. 3).")
-    if head not in HEADS:
-        raise ValueError(f"No head {head!r}; there are {', '.join(HEADS)}.")
-    if head != "paper" and atrous_rates is None:
-        raise ValueError(f"The head {head!r} has ASPP and needs atrous_rates.")
-    if precision not in PRECISIONS:
-        raise ValueError(f"No precision {precision!r}; there are {', '.join(PRECISIONS)}.")
+    _check_arguments(num_blocks, atrous_rates, head, precision)
     check_backbone(backbone, num_blocks=num_blocks, multi_grid=multi_grid, head=head)
     weight_decay = BACKBONES[backbone].weight_decay
     images = keras.Input((None, None, 3), name="images")
@@ -84,6 +77,18 @@ def deeplabv3(
             )
         how = {"weight_decay": weight_decay, "corners": HEADS[head]}
         return _model_of(images, x, num_classes, **how, name=f"deeplabv3_{backbone}")
+
+
+def _check_arguments(num_blocks, atrous_rates, head, precision):
+    """Raises ValueError for those arguments of deeplabv3 that no backbone can have."""
+    if not 4 <= num_blocks <= 7:
+        raise ValueError(f"num_blocks {num_blocks}: a cascade has 4 to 7 blocks (Fig. 3).")
+    if head not in HEADS:
+        raise ValueError(f"No head {head!r}; there are {', '.join(HEADS)}.")
+    if head != "paper" and atrous_rates is None:
+        raise ValueError(f"The head {head!r} has ASPP and needs atrous_rates.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"No precision {precision!r}; there are {', '.join(PRECISIONS)}.")
 
 
 def _model_of(images, features, num_classes, *, weight_decay, corners, name):
