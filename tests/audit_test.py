@@ -97,18 +97,23 @@ def test_hashes_near_each_other_are_found_whatever_the_order():
     assert find_near_duplicates(train, scored) == [("t250", "v", 3)]
 
 
+def build_images(tmp_path, images, train, val):
+    """Images of 64 x 48, and the digits of those in each split -> a data set of two classes."""
+    folder = tmp_path / "originals"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    label = Image.fromarray((np.indices((48, 64))[0] // 24).astype(np.uint8))
+    for i, image in enumerate(images):
+        image.save(folder / "images" / f"{i}.png")
+        label.save(folder / "masks" / f"{i}.png")
+    for split, names in (("train", train), ("val", val)):
+        (folder / f"{split}.txt").write_text("\n".join(names))
+    return build("folder/made", str(tmp_path / "shards"), str(folder), accept=True)
+
+
 def test_images_of_one_color_are_not_copies_of_each_other(tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / "blank" / folder).mkdir(parents=True)
-    for i in range(6):
-        picture = photo(0) if i > 3 else Image.new("RGB", (64, 48), (40 * i, 10, 200))
-        picture.save(tmp_path / "blank" / "images" / f"{i}.png")
-        label = (np.indices((48, 64))[0] // 24).astype(np.uint8)
-        Image.fromarray(label).save(tmp_path / "blank" / "masks" / f"{i}.png")
-    (tmp_path / "blank" / "train.txt").write_text("0\n1\n2\n4\n")
-    (tmp_path / "blank" / "val.txt").write_text("3\n5\n")
-    shards = str(tmp_path / "shards")
-    result = audit(build("folder/blank", shards, str(tmp_path / "blank"), accept=True))
+    colors = [Image.new("RGB", (64, 48), (40 * i, 10, 200)) for i in range(4)]
+    result = audit(build_images(tmp_path, [*colors, photo(0), photo(0)], "0124", "35"))
     assert result["shared"]["train and val"] == {"ids": [], "near": [("4", "5", 0)]}
     assert [sorted(result["splits"][s]["blank"]) for s in ("train", "val")] == [list("012"), ["3"]]
     summary = format_summary(result)
@@ -129,16 +134,8 @@ def test_near_blank_images_are_not_copies_of_each_other(tmp_path):
     tiles[2], tiles[3] = 200 * ramp, 10 + 240 * ramp
     hashes = [imagehash.phash(Image.fromarray(tile)) for tile in tiles[2:4].astype(np.uint8)]
     assert hashes[0] - hashes[1] <= 4
-    for folder in ("images", "masks"):
-        (tmp_path / "tiles" / folder).mkdir(parents=True)
-    for i, tile in enumerate(tiles.astype(np.uint8)):
-        Image.fromarray(tile).save(tmp_path / "tiles" / "images" / f"{i}.png")
-        label = (np.indices((48, 64))[0] // 24).astype(np.uint8)
-        Image.fromarray(label).save(tmp_path / "tiles" / "masks" / f"{i}.png")
-    (tmp_path / "tiles" / "train.txt").write_text("0\n2\n4\n")
-    (tmp_path / "tiles" / "val.txt").write_text("1\n3\n5\n")
-    shards = str(tmp_path / "shards")
-    result = audit(build("folder/tiles", shards, str(tmp_path / "tiles"), accept=True))
+    images = list(map(Image.fromarray, tiles.astype(np.uint8)))
+    result = audit(build_images(tmp_path, images, "024", "135"))
     assert result["shared"]["train and val"]["near"] == []
     assert [sorted(result["splits"][s]["blank"]) for s in ("train", "val")] == [
         list("024"),
