@@ -33,11 +33,12 @@ from experiments.command_line import (
     run_program,
 )
 from experiments.own_data import (
-    DEFAULT_SCALE,
+    MOBILE_SCALE,
+    RANDOM_SCALE,
     default_run_name,
+    default_scale,
     describe_start,
     own_data_config,
-    starts_from_imagenet,
 )
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
@@ -49,7 +50,11 @@ DATA = flags.DEFINE_string(
     "Data set to train on and evaluate, such as folder/pets, in place of --config.",
 )
 SCALE = flags.DEFINE_enum(
-    "scale", None, SCALES, f"With --data: size of the network. Default: {DEFAULT_SCALE}."
+    "scale",
+    None,
+    SCALES,
+    f"With --data: size of the network. Default: {MOBILE_SCALE} if its ImageNet weights are on "
+    f"this machine, else {RANDOM_SCALE}.",
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run folder. Default: runs/ and the config's name, e.g. runs/shapes/base."
@@ -80,6 +85,7 @@ from experiments.base import as_data, inference_of
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from model.layers import freeze_batch_norm
+from pretrained.calibrate_batch_norm import calibrate_batch_norm
 from pretrained.initialize import initialize
 from training.checkpoints import Checkpoints, read_best
 from training.checks import check_training, warn_of_small_batch
@@ -124,8 +130,10 @@ def train(
     builder = open_dataset(config.train_data.dataset, data_dir)
     check_split(builder, config.train_data.split)
     keras.utils.set_random_seed(config.seed)  # After a build of the data set, which draws numbers.
-    state, train_step = build(config, workdir, strategy)
+    state, train_step = build(config, strategy)
     checkpoints = Checkpoints(workdir, state.model, state.checkpoint())
+    if config.init_from.path and not checkpoints.exist():
+        load_initial_weights(state.model, config, builder, strategy)
     evaluator = open_folder(config, workdir, builder, data_dir) if is_chief(strategy) else None
     first_step = resume(workdir, checkpoints, state, strategy)
     recorder = None
@@ -209,6 +217,7 @@ def check(config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy) -
         steps=config.steps,
         eval_every=config.eval_every,
         learning_rate=config.learning_rate,
+        backbone_learning_rate_factor=config.backbone_learning_rate_factor,
         batch_size=config.train_data.batch_size,
         crop_size=config.train_data.crop_size,
         hard_class_factor=config.train_data.hard_class_factor,
@@ -222,9 +231,9 @@ def check(config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy) -
 
 
 def build(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, strategy: tf.distribute.Strategy
+    config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy
 ) -> tuple[TrainState, TrainStep]:
-    """A config -> the state at step 0, with its initial weights, and one compiled step."""
+    """A config -> the state at step 0, with random weights, and one compiled step."""
     with strategy.scope():
         model = deeplabv3(**config.model, precision=config.precision)
         if config.freeze_batch_norm:
@@ -233,18 +242,35 @@ def build(
             config.learning_rate, steps=config.steps, precision=config.precision
         )
         state = make_state(model, optimizer)
-        if config.init_from.path and not Checkpoints(workdir, model).exist():
-            table = initialize(model, dict(config.model), **config.init_from)
-            if is_chief(strategy):
-                print(table, flush=True)
     train_step = make_train_step(
         state,
         strategy,
+        backbone_learning_rate_factor=config.backbone_learning_rate_factor,
         upsample_logits=config.upsample_logits,
         rematerialize=config.rematerialize,
         jit_compile=config.jit_compile,
     )
     return state, train_step
+
+
+def load_initial_weights(
+    model: keras.Model,
+    config: ml_collections.ConfigDict,
+    builder: tfds.core.DatasetBuilder,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Fills a model with the weights that its config starts from.
+
+    Batch norm that they lack, and that is to be trained, is calibrated on the training images.
+    """
+    with strategy.scope():
+        table, folded = initialize(model, dict(config.model), **config.init_from)
+        if is_chief(strategy):
+            print(table, flush=True)
+    if folded and not config.freeze_batch_norm:
+        batches = distributed_batches(builder, config, strategy, first_step=0)
+        batch_size = config.train_data.batch_size
+        calibrate_batch_norm(model, folded, batches, batch_size=batch_size, strategy=strategy)
 
 
 def open_folder(
@@ -356,15 +382,14 @@ def config_from_flags() -> tuple[ml_collections.ConfigDict, str]:
             raise ValueError("--data makes a config of its own: leave --config=FILE out.")
         builder = open_dataset(DATA.value, DATA_DIR.value)
         splits = {split: info.num_examples for split, info in builder.info.splits.items()}
+        workdir = pathlib.Path(WORKDIR.value or f"runs/{default_run_name(DATA.value)}")
+        overrides = config_overrides()
         config = own_data_config(
             DATA.value,
             splits,
             len(builder.info.metadata["class_names"]),
-            scale=SCALE.value or DEFAULT_SCALE,
-            overrides=config_overrides(),
-            use_imagenet=starts_from_imagenet(
-                pathlib.Path(WORKDIR.value or f"runs/{default_run_name(DATA.value)}")
-            ),
+            scale=SCALE.value or default_scale(workdir, overrides),
+            overrides=overrides,
         )
         start = "\n" + describe_start(config, splits[config.train_data.split])
     elif SCALE.value:

@@ -19,6 +19,7 @@ FIELDS = {  # Of every config, and what they mean. train.py --help shows them.
     "steps": "Number of optimizer updates.",
     "eval_every": "Number of steps between evaluations. The last step is always evaluated.",
     "learning_rate": "Learning rate at step 0. It decays to 0 as (1 - step/steps)^0.9.",
+    "backbone_learning_rate_factor": "Learning rate of the backbone, as a multiple of the head's.",
     "freeze_batch_norm": "Whether statistics, gamma and beta stay fixed, as in stage 2; Table 8.",
     "upsample_logits": "Whether the loss is at the label's size; else at the features'; Table 8.",
     "precision": "float32, mixed_bfloat16, or mixed_float16 with loss scaling.",
@@ -61,6 +62,7 @@ def paper_config() -> ml_collections.ConfigDict:
     config.steps = 30_000
     config.eval_every = 1_000
     config.learning_rate = 0.007
+    config.backbone_learning_rate_factor = 1.0
     config.freeze_batch_norm = False
     config.upsample_logits = True
     config.precision = "float32"
@@ -151,11 +153,13 @@ class Row(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """A size at which to run any row: how it differs from the paper's."""
+    """A size at which to run a row: how it differs from the paper's."""
 
     backbones: Mapping[str, str]  # Replacements; the deeper backbone stays deeper.
     sizes: Mapping[str, Any]  # For the base protocol; a row's own sizes change in proportion.
     overrides: Mapping[str, Any]  # These replace whatever the row sets.
+    base: Mapping[str, Any] = {}  # Of the base protocol, before the row's own and instead of sizes.
+    has_blocks: bool = True  # False: its backbone has no blocks 1 to 7, nor unit rates in them.
 
 
 RANDOM_WEIGHTS = {"init_from.path": "", "init_from.part": "whole"}
@@ -198,6 +202,23 @@ SCALES = {
             "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
         },
     ),
+    "voc_mobile": Scale(  # Rows on COCO or Cityscapes keep their data set.
+        {"resnet50": "mobilenet_v2", "resnet101": "mobilenet_v2"},
+        {
+            "steps": 4_000,
+            "eval_every": 1_000,
+            "learning_rate": 0.01,
+            "model.atrous_rates": (2, 4, 6),
+            "train_data.batch_size": 8,
+            "train_data.crop_size": 257,  # Features of 17 x 17 instead of 33 x 33.
+        },
+        {
+            "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
+            "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
+        },
+        base={"model.multi_grid": (1, 1, 1), "model.atrous_rates": ()},  # The authors' ASPP for it.
+        has_blocks=False,
+    ),
 }
 
 
@@ -217,20 +238,23 @@ def make_config(
       scale: a key of SCALES.
 
     Raises:
-      ValueError: For an unknown scale.
+      ValueError: For an unknown scale, and one at which the row is not available.
       KeyError: For a field that does not exist.
     """
     if scale not in SCALES:
         raise ValueError(f"No scale {scale!r}; there are {', '.join(SCALES)}.")
+    if reason := unavailable_at(scale, overrides):
+        raise ValueError(f"{name} is not available at the scale {scale}: {reason}.")
     config = paper_config()
     config.name = run_name(name, scale)
+    here = SCALES[scale]
     sizes = {
         field: _scale_in_proportion(overrides[field], config_value(config, field), size)
         if field in overrides
-        else size
-        for field, size in SCALES[scale].sizes.items()
+        else here.base.get(field, size)
+        for field, size in here.sizes.items()
     }
-    config.update_from_flattened_dict({**overrides, **sizes, **SCALES[scale].overrides})
+    config.update_from_flattened_dict({**here.base, **overrides, **sizes, **here.overrides})
     if scale != "paper":
         backbone = config.model.backbone
         family = backbone.partition("_")[0]  # Without the variant of its stem or pixels.
@@ -239,6 +263,17 @@ def make_config(
         stride = config.model.output_stride
         config.train_data.crop_size = 1 - (1 - config.train_data.crop_size) // stride * stride
     return config
+
+
+def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
+    """A key of SCALES, and a row's overrides -> why the row cannot be run at that scale, or ""."""
+    if SCALES[scale].has_blocks:
+        return ""
+    if "model.num_blocks" in overrides:  # A cascade.
+        return "it is about the blocks of ResNets, which MobileNetV2 does not have"
+    if any(rate != 1 for rate in overrides.get("model.multi_grid", ())):
+        return "multi-grid is about the units of ResNets, which MobileNetV2 does not have"
+    return ""
 
 
 def _scale_in_proportion(value, paper_value, scale_value):

@@ -78,7 +78,7 @@ def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Sc
     Only runs with the row's current config count, evaluated after their last step and with the
     row's inference.
     """
-    row, scores, notes = tables.row_of(name), {}, []
+    row, scores, notes = tables.row_of(name, scale), {}, []
     if row.unavailable:
         return {}, f"not run: {row.unavailable}"
     for seed in range(MAX_SEEDS):

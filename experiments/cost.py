@@ -253,7 +253,7 @@ def main() -> None:
     with errors_in_a_line():
         rows = tables.find_rows(arguments.rows)
         print(rows_table(list(rows), arguments.scale))
-        runs = tables.training_runs(rows)
+        runs = tables.training_runs(rows, arguments.scale)
         print()
         print(training_runs_table(runs, arguments.scale, calibrate=arguments.calibrate))
 

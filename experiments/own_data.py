@@ -14,17 +14,17 @@ import ml_collections
 
 from experiments import base
 
-DEFAULT_SCALE = "voc_small"  # For a CPU, and photos of some 500 pixels.
+# For a CPU, and photos of some 500 pixels: from ImageNet's weights, and from random ones.
+MOBILE_SCALE, RANDOM_SCALE = "voc_mobile", "voc_small"
 # Passes over a small data set, and the fewest steps, at the scales that are ours. Ours.
 MAX_EPOCHS = 200
 MIN_STEPS = 300
 # Splits of our data sets that are trained on and scored, the preferred ones first.
 TRAIN_SPLITS = ("trainaug", "train", "train_fine")
 EVAL_SPLITS = ("val", "val_fine")
-# Takes the place of a small scale's backbone where its ImageNet weights are on this machine.
-IMAGENET_BACKBONE = "resnet50_keras"
 NETWORK = ("backbone", "num_blocks", "multi_grid", "atrous_rates", "image_pooling", "head")
-IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"  # As Keras stores them.
+# The weights that MOBILE_SCALE starts from, as Keras stores them.
+IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
 
 def own_data_config(
@@ -32,9 +32,8 @@ def own_data_config(
     splits: Mapping[str, int],
     num_classes: int,
     *,
-    scale: str = DEFAULT_SCALE,
+    scale: str,
     overrides: Mapping[str, Any],
-    use_imagenet: bool,
 ) -> ml_collections.ConfigDict:
     """The facts of a data set and a scale -> the config that trains on it.
 
@@ -44,10 +43,9 @@ def own_data_config(
       num_classes: how many classes it has.
       scale: a key of base.SCALES.
       overrides: fields that the user sets, by their dotted names.
-      use_imagenet: whether a small scale starts from ImageNet's weights, with IMAGENET_BACKBONE.
 
     Returns:
-      The config. Its learning rate is the paper's where it starts from trained weights.
+      The config. Its learning rate is that for trained weights where it starts from some.
 
     Raises:
       ValueError: the scale is unknown, or it is unclear which split to train on or to score.
@@ -67,15 +65,10 @@ def own_data_config(
         epochs_end = MAX_EPOCHS * num_images // config.train_data.batch_size
         fields["steps"] = min(config.steps, max(MIN_STEPS, epochs_end))
         fields["eval_every"] = min(config.eval_every, fields["steps"] // 3)
-    if (
-        use_imagenet
-        and scale != "paper"
-        and not {"init_from.path", "model.backbone"} & {*overrides}
-    ):
-        fields |= {"init_from.path": "imagenet", "model.backbone": IMAGENET_BACKBONE}
-    path = {**fields, **overrides}.get("init_from.path", config.init_from.path)
-    if path:
+    path = overrides.get("init_from.path", config.init_from.path)
+    if path and not config.init_from.path:  # The scale's rate is for random weights.
         fields["learning_rate"] = base.paper_config().learning_rate
+    if path:
         # The ASPP of a run is worth keeping; its classes may be others.
         fields["init_from.part"] = "without_logits" if os.path.isdir(path) else "backbone"
         if (run := pathlib.Path(path) / "config.json").exists():
@@ -108,20 +101,25 @@ def _choose_split(group, dataset, splits, preferred, overrides):
     )
 
 
-def starts_from_imagenet(workdir: pathlib.Path) -> bool:
-    """Whether a run starts from ImageNet's weights unasked: where they are on this machine.
+def default_scale(workdir: pathlib.Path, overrides: Mapping[str, Any]) -> str:
+    """A run's folder, and the fields that the user sets -> the scale where --scale names none.
 
-    A run that has begun keeps its start, so that the same command resumes it.
+    MOBILE_SCALE where its ImageNet weights are on this machine, or a TFLite file takes their place.
+    A run that has begun keeps its scale, so that the same command resumes it.
     """
     if (workdir / "config.json").exists():
         from training.run_folder import read_config  # It imports TensorFlow.
 
-        return read_config(workdir).init_from.path == "imagenet"
-    return _imagenet_file().exists()
+        began_with = read_config(workdir).model.backbone
+        mobile = began_with == base.get_config(MOBILE_SCALE).model.backbone
+    else:
+        path = str(overrides.get("init_from.path", ""))
+        mobile = path.endswith(".tflite") or _imagenet_file().exists()
+    return MOBILE_SCALE if mobile else RANDOM_SCALE
 
 
 def _imagenet_file():
-    """Where Keras stores IMAGENET_BACKBONE's weights once they are downloaded."""
+    """Where Keras stores IMAGENET_FILE once it is downloaded."""
     home = os.environ.get("KERAS_HOME", "~/.keras")
     return pathlib.Path(home).expanduser() / "models" / IMAGENET_FILE
 
@@ -135,6 +133,5 @@ def describe_start(config: ml_collections.ConfigDict, num_images: int) -> str:
         return f"Starting from the weights in {path} ({config.init_from.part})."
     return (
         f"Starting from random weights ({backbone}): they need thousands of images, and there are "
-        f"{num_images}. To start from ImageNet's, a download of 94 MB, add\n"
-        f"  --config.model.backbone={IMAGENET_BACKBONE} --config.init_from.path=imagenet"
+        f"{num_images}. To start from ImageNet's, a download of 9 MB, add --scale={MOBILE_SCALE}"
     )

@@ -55,7 +55,7 @@ def plan(
     """
     works = {
         run: plan_training(run, scale=scale, seed=seed, runs=runs, data_dir=data_dir)
-        for run in tables.training_runs(rows)
+        for run in tables.training_runs(rows, scale)
     }
     for name, row in rows.items():
         if not row.unavailable:

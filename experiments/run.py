@@ -250,7 +250,7 @@ def main() -> None:
     with errors_in_a_line():
         if arguments.seeds < 1:
             raise ValueError(f"--seeds must be at least 1; got {arguments.seeds}.")
-        rows = tables.find_rows(arguments.rows)
+        rows = tables.find_rows(arguments.rows, arguments.scale)
         for name, row in rows.items():
             if row.unavailable:
                 print(f"{name} is skipped: {row.unavailable}.")

@@ -44,10 +44,11 @@ TABLES: dict[str, ModuleType] = {
 }
 
 
-def find_rows(names: Iterable[str]) -> dict[str, base.Row]:
+def find_rows(names: Iterable[str], scale: str = "paper") -> dict[str, base.Row]:
     """Names such as `table3` and `table3:mg121_block7` -> {`table3/mg121_block7`: its Row, ...}.
 
-    In the paper's order within a table. Raises ValueError, which lists the choices.
+    In the paper's order within a table; as row_of has them at a scale. Raises ValueError, which
+    lists the choices.
     """
     rows = {}
     for name in names:
@@ -57,7 +58,8 @@ def find_rows(names: Iterable[str]) -> dict[str, base.Row]:
         choices = TABLES[table].ROWS
         if row and row not in choices:
             raise ValueError(f"No row {row!r} in {table}; there are {', '.join(choices)}.")
-        rows |= {f"{table}/{each}": choices[each] for each in ([row] if row else choices)}
+        names_there = [f"{table}/{each}" for each in ([row] if row else choices)]
+        rows |= {name: row_of(name, scale) for name in names_there}
     return rows
 
 
@@ -80,28 +82,34 @@ def config_flag(run: str, scale: str = "paper") -> str:
     return f"experiments/{table}.py:{row}" + ("" if scale == "paper" else f"@{scale}")
 
 
-def training_runs(rows: Iterable[str]) -> list[str]:
+def training_runs(rows: Iterable[str], scale: str = "paper") -> list[str]:
     """Row names as find_rows gives them -> the runs that train for them, without duplicates.
 
-    A run comes after the one whose weights it starts from. Unavailable rows have none.
+    A run comes after the one whose weights it starts from. Rows that are unavailable at the scale
+    have none.
     """
     runs = {}  # A set that keeps the order.
     for name in rows:
-        row = row_of(name)
+        row = row_of(name, scale)
         if row.unavailable:
             continue
         if row.starts_from:
-            runs |= dict.fromkeys(training_runs([row.starts_from]))
+            runs |= dict.fromkeys(training_runs([row.starts_from], scale))
         runs[row.shares or name] = None
     return list(runs)
 
 
-def row_of(run: str) -> base.Row:
-    """The name of a run or row at the paper's scale -> its Row."""
+def row_of(run: str, scale: str = "paper") -> base.Row:
+    """The name of a run or row at the paper's scale -> its Row.
+
+    It may be unavailable at another scale. Raises ValueError, which lists them, for an unknown one.
+    """
     if run == "base":
         return base.Row(77.21, {})
     table, _, row = run.partition("/")
-    return _find_module(table).ROWS[row]
+    row = _find_module(table).ROWS[row]
+    reason = row.unavailable or base.unavailable_at(scale, row.overrides)
+    return row._replace(unavailable=reason)
 
 
 def _find_module(table):

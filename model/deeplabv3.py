@@ -138,6 +138,11 @@ def corners_of(model: keras.Model) -> str:
     return model.get_layer("upsampled_logits").corners
 
 
+def is_of_head(name: str) -> bool:
+    """A layer's or weight's name -> whether it is in ASPP or the classifier, not the backbone."""
+    return name.startswith(("aspp", "logits"))
+
+
 def mean_pixel_of(model: keras.Model) -> tuple[float, float, float]:
     """A model of deeplabv3 -> the RGB in 0..255 that it normalizes to 0; used for padding."""
     pixels = model.get_layer("pixels")

@@ -23,8 +23,11 @@ CONVENTION = {
 
 def initialize(
     model: keras.Model, arguments: Mapping[str, Any], *, path: str, part: str, strict: bool
-) -> str:
+) -> tuple[str, list[str]]:
     """Fills a part of a model with the weights that a path names -> a table of what was loaded.
+
+    And the names of its batch norms that the source has folded into convolutions; to be trained,
+    they must be calibrated.
 
     Args:
       model: of deeplabv3.
@@ -47,7 +50,8 @@ def initialize(
             f"{path}: {error}\nAnother --config.init_from.part may fit, or "
             "--config.init_from.strict=False loads what does."
         ) from error
-    return describe(path, weights, report)
+    folded = [name for name in weights.without_batch_norm if f"{name}/beta" in report.loaded]
+    return describe(path, weights, report), folded
 
 
 def _open(path, backbone):

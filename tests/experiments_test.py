@@ -1,9 +1,11 @@
 """Configs: the paper's protocol, rows that differ from it and in nothing else, misspelt fields."""
 
+import re
+
 import pytest
 
 from data.build import BUILDERS
-from experiments import base, protocols, table1, table2, table5, table8, table9
+from experiments import base, protocols, table1, table2, table3, table5, table8, table9, tables
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from pretrained.keras_applications import IMAGENET
@@ -45,7 +47,7 @@ def test_the_constructors_defaults_are_those_of_the_base():
     assert defaults == {**config.model, "precision": config.precision}
 
 
-@pytest.mark.parametrize("scale", base.SCALES)
+@pytest.mark.parametrize("scale", [scale for scale in base.SCALES if scale != "voc_mobile"])
 @pytest.mark.parametrize("row", table5.ROWS)
 def test_a_scale_changes_size_and_no_idea(row, scale):
     config = table5.get_config(f"{row}@{scale}")
@@ -95,11 +97,30 @@ def test_a_small_scale_keeps_the_deeper_backbone_deeper():
     assert backbones[0].width == backbones[1].width
 
 
-@pytest.mark.parametrize("scale", base.SCALES)
+@pytest.mark.parametrize("scale", [scale for scale in base.SCALES if scale != "voc_mobile"])
 @pytest.mark.parametrize("output_stride", [8, 16, 32, 64, 128, 256])
 def test_features_lie_on_the_pixels_of_a_crop_at_every_scale(scale, output_stride):
     crop = table1.get_config(f"os{output_stride}@{scale}").train_data.crop_size
     assert crop % output_stride == 1 and crop >= base.get_config(scale).train_data.crop_size
+
+
+def test_the_mobile_scale_has_the_authors_network_and_no_rows_on_resnets():
+    config = base.get_config("voc_mobile")
+    assert config.model.backbone == "mobilenet_v2" and config.model.multi_grid == (1, 1, 1)
+    assert config.model.atrous_rates == () and config.model.image_pooling
+    assert (config.init_from.path, config.init_from.part) == ("imagenet", "backbone")
+    rows = tables.find_rows([f"table{i}" for i in range(1, 12)], "voc_mobile")
+    there = [name for name, row in rows.items() if not row.unavailable]
+    assert "table5/mg111" in there and "table6/os8_ms_flip" in there
+    assert "table10/train32_eval8" in there and "table8/crop321" in there
+    assert not [name for name in there if re.match("table[1-4]/|table5/mg12", name)]
+    for name in there:
+        deeplabv3(**tables.config_of(name, "voc_mobile").model)
+    assert table5.get_config("mg111@voc_mobile").model.atrous_rates == (2, 4, 6)
+    with pytest.raises(ValueError, match="table5/mg124 is not available at the scale voc_mobile"):
+        table5.get_config("mg124@voc_mobile")
+    with pytest.raises(ValueError, match="table3/mg111_block4 .*blocks of ResNets"):
+        table3.get_config("mg111_block4@voc_mobile")
 
 
 def test_an_unknown_row_lists_the_rows():
@@ -110,7 +131,7 @@ def test_an_unknown_row_lists_the_rows():
 
 
 def test_an_unknown_scale_lists_the_scales():
-    with pytest.raises(ValueError, match="'huge'; there are paper, shapes, voc_small"):
+    with pytest.raises(ValueError, match="'huge'; there are paper, shapes, voc_small, voc_mobile"):
         table5.get_config("mg111@huge")
 
 

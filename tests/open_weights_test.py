@@ -104,7 +104,8 @@ def config_for(backbone, **init_from):
 
 
 def fill(model, config):
-    return initialize(model, config.model, **config.init_from)
+    text, _ = initialize(model, config.model, **config.init_from)
+    return text
 
 
 def check(weights, config):

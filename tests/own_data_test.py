@@ -12,14 +12,20 @@ from PIL import Image
 import train
 from data.build import build
 from experiments import base, own_data
-from experiments.own_data import describe_start, own_data_config, starts_from_imagenet
+from experiments.own_data import (
+    MOBILE_SCALE,
+    RANDOM_SCALE,
+    default_scale,
+    describe_start,
+    own_data_config,
+)
 from tests.conftest import ROOT
 from tests.folder_test import make_pets, save_colors
 from tests.preloaded_python import preloaded_python
 
 
 def make_config(splits=("train", "val"), images=27, dataset="folder/pets", **arguments):
-    arguments = {"overrides": {}, "use_imagenet": False, **arguments}
+    arguments = {"scale": RANDOM_SCALE, "overrides": {}, **arguments}
     return own_data_config(dataset, dict.fromkeys(splits, images), 3, **arguments)
 
 
@@ -66,30 +72,27 @@ def test_few_images_take_few_steps_unless_the_user_says_how_many():
     assert make_config(scale="paper").steps == 30_000
 
 
-def test_trained_weights_are_started_from_where_there_are_any(tmp_path):
+def test_the_learning_rate_is_that_for_the_weights_it_starts_from(tmp_path):
     random, paper_rate = make_config(), base.paper_config().learning_rate
     assert not random.init_from.path and random.learning_rate > paper_rate
-    assert "random weights" in describe_start(random, 27) and "are 27." in describe_start(
-        random, 27
-    )
-    config = make_config(use_imagenet=True)
-    assert (config.model.backbone, config.init_from.path) == ("resnet50_keras", "imagenet")
-    assert (config.init_from.part, config.learning_rate) == ("backbone", paper_rate)
+    assert "random weights" in (said := describe_start(random, 27)) and "are 27." in said
+    assert said.endswith(f"--scale={MOBILE_SCALE}")
+    config = make_config(scale=MOBILE_SCALE)
+    assert (config.model.backbone, config.init_from.path) == ("mobilenet_v2", "imagenet")
+    assert config.init_from.part == "backbone" and config.backbone_learning_rate_factor < 1
+    assert config.learning_rate == base.get_config(MOBILE_SCALE).learning_rate
     assert "ImageNet's weights" in describe_start(config, 27)
-    advised = {"model.backbone": "resnet50_keras", "init_from.path": "imagenet"}
-    assert make_config(overrides=advised).to_json() == config.to_json()
-    config = make_config(overrides={"init_from.path": str(tmp_path)}, use_imagenet=True)
-    assert config.model.backbone == random.model.backbone
+    config = make_config(overrides={"init_from.path": str(tmp_path)})
+    assert (config.model, config.learning_rate) == (random.model, paper_rate)
     assert config.init_from.part == "without_logits"  # Of a run, whose classes are others.
-    assert make_config(overrides={"init_from.path": ""}, use_imagenet=True) == random
 
 
 def test_a_run_is_continued_with_its_own_network(tmp_path):
-    first = make_config(use_imagenet=True, overrides={"model.multi_grid": (1, 1, 1)})
+    first = make_config(scale=MOBILE_SCALE)
     (tmp_path / "config.json").write_text(first.to_json())
     overrides = {"init_from.path": str(tmp_path), "init_from.part": "whole"}
-    for use_imagenet in (True, False):
-        config = make_config(overrides=overrides, use_imagenet=use_imagenet)
+    for scale in (MOBILE_SCALE, RANDOM_SCALE):
+        config = make_config(overrides=overrides, scale=scale)
         assert config.model == first.model and config.init_from.part == "whole"
 
 
@@ -110,13 +113,14 @@ def test_a_run_of_own_data_takes_no_folder_of_the_papers_runs(dataset, name):
 def test_imagenets_weights_are_found_and_a_run_keeps_its_start(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     run = tmp_path / "run"
-    assert not starts_from_imagenet(run)
+    assert default_scale(run, {}) == RANDOM_SCALE
+    assert default_scale(run, {"init_from.path": "deeplabv3.tflite"}) == MOBILE_SCALE
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / own_data.IMAGENET_FILE).touch()
-    assert starts_from_imagenet(run)
+    assert default_scale(run, {}) == MOBILE_SCALE
     run.mkdir()
     (run / "config.json").write_text(make_config().to_json())
-    assert not starts_from_imagenet(run)  # It began before they were downloaded.
+    assert default_scale(run, {}) == RANDOM_SCALE  # It began before they were downloaded.
 
 
 def run_program(name, *arguments, folder):
@@ -150,7 +154,7 @@ def test_own_photos_go_from_shards_to_a_mask_without_a_number(tmp_path):
     "given, said",
     [
         (["--data=folder/pest"], "python -m data.build folder/pest"),
-        (["--data=shapes", "--scale=tiny"], "<paper|shapes|voc_small>"),
+        (["--data=shapes", "--scale=tiny"], "<paper|shapes|voc_small|voc_mobile>"),
         (["--data=shapes", "--config=experiments/base.py"], "leave --config=FILE out"),
         (["--scale=shapes"], "--scale goes with --data"),
     ],

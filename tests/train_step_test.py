@@ -67,6 +67,21 @@ def test_the_first_loss_is_that_of_a_guess(trained):
     assert float(loss) == pytest.approx(np.log(21), abs=0.3)
 
 
+def test_the_backbones_learning_rate_is_a_multiple_of_the_heads():
+    """Its first update is that much smaller; with 0 its weights stay, and its statistics move."""
+    state, train_step = trained_by(small_config())
+    before = weights_of(state)
+    train_step(*one_batch())
+    whole = weights_of(state)
+    for factor in (0, 0.1):
+        state, train_step = trained_by(small_config(), backbone_learning_rate_factor=factor)
+        train_step(*one_batch())
+        for path, value in weights_of(state).items():
+            is_slower = not path.startswith(("aspp", "logits")) and "moving_" not in path
+            expected = (whole[path] - before[path]) * (factor if is_slower else 1)
+            np.testing.assert_allclose(value - before[path], expected, rtol=1e-3, atol=1e-6)
+
+
 def test_labels_full_of_255_teach_nothing_but_weight_decay(trained):
     state, train_step = trained
     before = weights_of(state)

@@ -12,6 +12,7 @@ def check_training(
     steps: int,
     eval_every: int,
     learning_rate: float,
+    backbone_learning_rate_factor: float,
     batch_size: int,
     crop_size: int,
     hard_class_factor: int,
@@ -40,6 +41,15 @@ def check_training(
         )
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate is {learning_rate}; it must be over 0.")
+    factor = f"backbone_learning_rate_factor is {backbone_learning_rate_factor}"
+    if not 0 <= backbone_learning_rate_factor < math.inf:
+        raise ValueError(f"{factor}; it must be 0 or more.")
+    if backbone_learning_rate_factor < 1 and not has_initial_weights:
+        raise ValueError(
+            f"{factor}, which is for a trained backbone, and this one starts from random weights: "
+            "name trained ones with --config.init_from.path, or use "
+            "--config.backbone_learning_rate_factor=1."
+        )
     if batch_size % num_replicas:
         raise ValueError(
             f"A batch of {batch_size} cannot be shared equally by {num_replicas} devices; choose "

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from data.classes import IGNORE_LABEL
-from model.deeplabv3 import without_upsampling
+from model.deeplabv3 import is_of_head, without_upsampling
 from model.losses import downsample_labels, pixel_cross_entropy
 from model.rematerialize import rematerialize_backbone
 from training.checkpoints import weights_by_name
@@ -52,6 +52,7 @@ def make_train_step(
     state: TrainState,
     strategy: tf.distribute.Strategy,
     *,
+    backbone_learning_rate_factor: float = 1.0,
     upsample_logits: bool = True,
     rematerialize: bool = False,
     jit_compile: bool = False,
@@ -65,6 +66,8 @@ def make_train_step(
     Args:
       state: the step changes it.
       strategy: whose data set yields the images and labels.
+      backbone_learning_rate_factor: learning rate of the backbone, as a multiple of the head's.
+        Source: ours; the authors' code has such a factor for the last layers.
       upsample_logits: False compares logits with downsampled labels (Table 8).
       rematerialize: whether to compute the backbone a second time for the gradient.
       jit_compile: whether to compile with XLA; on one device only.
@@ -75,6 +78,11 @@ def make_train_step(
     model, optimizer = state.model, state.optimizer
     network = model if upsample_logits else without_upsampling(model)
     forward = rematerialize_backbone(network) if rematerialize else partial(network, training=True)
+    # SGD is linear in the gradient, so its factor is that of the learning rate.
+    factors = [
+        1.0 if is_of_head(variable.path) else backbone_learning_rate_factor
+        for variable in model.trainable_variables
+    ]
 
     def replica_step(images, labels):
         context = tf.distribute.get_replica_context()
@@ -91,7 +99,10 @@ def make_train_step(
         gradients = tape.gradient(scaled, model.trainable_variables)
         loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
         # The optimizer sums over the replicas again. Here they agree on whether one overflowed.
-        shares = [gradient / context.num_replicas_in_sync for gradient in gradients]
+        shares = [
+            gradient * (factor / context.num_replicas_in_sync)
+            for gradient, factor in zip(gradients, factors, strict=True)
+        ]
         norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
         optimizer.apply(shares, model.trainable_variables)
         return loss, regularization, norm
