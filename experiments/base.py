@@ -216,7 +216,11 @@ SCALES = {
             "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
             "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
         },
-        base={"model.multi_grid": (1, 1, 1), "model.atrous_rates": ()},  # The authors' ASPP for it.
+        base={
+            "model.multi_grid": (1, 1, 1),
+            "model.atrous_rates": (),  # The authors' ASPP for it.
+            "freeze_batch_norm": True,  # TFLite files have it folded away.
+        },
         has_blocks=False,
     ),
 }
@@ -271,6 +275,8 @@ def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
         return ""
     if "model.num_blocks" in overrides:  # A cascade.
         return "it is about the blocks of ResNets, which MobileNetV2 does not have"
+    if overrides == {"freeze_batch_norm": True}:
+        return "batch norm is frozen in every row there"
     if any(rate != 1 for rate in overrides.get("model.multi_grid", ())):
         return "multi-grid is about the units of ResNets, which MobileNetV2 does not have"
     return ""
