@@ -95,6 +95,7 @@ class Evaluator:
         *,
         checkpoint: str = "last",
         masks: pathlib.Path | None = None,
+        boundaries: bool = True,
     ) -> tuple[dict[str, Any], Counts]:
         """Scores all images of the split -> the content of eval.json, and the counts behind it.
 
@@ -103,6 +104,7 @@ class Evaluator:
           config: of the run, as plain data; eval.json keeps it.
           checkpoint: what the user named it: last, best or a step; eval.json keeps it.
           masks: a folder for the predictions, as ID.png.
+          boundaries: whether there are scores near boundaries, too.
 
         Returns:
           Scores as fractions, with the protocol, and the pixel counts of each image. A class that
@@ -119,6 +121,7 @@ class Evaluator:
             num_images=self.num_images,
             num_classes=len(self.class_names),
             ignore_label=IGNORE_LABEL,
+            boundaries=boundaries,
         )
         if not counts.confusions.any():
             raise ValueError(

@@ -29,17 +29,24 @@ def image_count_text(result: Mapping[str, Any]) -> str:
 
 
 def compute_scores(counts: Counts, class_names: Sequence[str]) -> dict[str, Any]:
-    """The counts of a split -> every score by name, as fractions; None where undefined."""
+    """The counts of a split -> every score by name, as fractions; None where undefined.
+
+    Without those near boundaries where they were not counted.
+    """
     confusion = counts.confusions.sum(0)
-    boundary = counts.boundary[:, 0] / np.maximum(counts.boundary[:, 1], 1)
-    boundary = np.where(confusion.any(1), boundary, np.nan)
-    return {
+    scores = {
         "miou": mean_iou(confusion),
         "miou_interval": interval(mean_over_classes(resampled_ious(counts.confusions))),
         "iou_per_class": _by_name(class_names, iou_per_class(confusion)),
         "pixel_accuracy": pixel_accuracy(confusion),
         "mean_accuracy": mean_accuracy(confusion),
         "frequency_weighted_iou": frequency_weighted_iou(confusion),
+    }
+    if counts.boundary is None:
+        return scores
+    boundary = counts.boundary[:, 0] / np.maximum(counts.boundary[:, 1], 1)
+    boundary = np.where(confusion.any(1), boundary, np.nan)
+    return scores | {
         "trimap_miou": _by_name(map(str, TRIMAP_WIDTHS), [mean_iou(c) for c in counts.trimap]),
         "boundary_iou": float(np.nanmean(boundary)),
         "boundary_iou_per_class": _by_name(class_names, boundary),

@@ -165,10 +165,13 @@ class Recorder:
         self._checkpoints.save(step)
         self._saved_at = time.monotonic()
 
-    def evaluate(self, step: int) -> tuple[dict[str, Any], Counts]:
-        """Scores the model as it is -> what Evaluator.score returns; keeps the best weights."""
+    def evaluate(self, step: int, *, boundaries: bool = False) -> tuple[dict[str, Any], Counts]:
+        """Scores the model as it is -> what Evaluator.score returns; keeps the best weights.
+
+        The devices wait for it, so pixels near boundaries are left to the last evaluation.
+        """
         copy_weights(self._model, self._evaluator.model)
-        result, counts = self._evaluator.score(step, self.config)
+        result, counts = self._evaluator.score(step, self.config, boundaries=boundaries)
         iou = {f"iou/{name}": value for name, value in result["iou_per_class"].items()}
         scores = {"miou": result["miou"], **iou}
         self._events.scalars(step, {name: x for name, x in scores.items() if x is not None})
@@ -188,6 +191,6 @@ class Recorder:
 
     def finish(self, step: int) -> dict[str, Any]:
         """The last evaluation, written as eval.json, eval.npz and eval.html -> its scores."""
-        result, counts = self.evaluate(step)
+        result, counts = self.evaluate(step, boundaries=True)
         self._evaluator.write(self.workdir, "eval", result, counts)
         return result
