@@ -1,4 +1,4 @@
-"""keras.applications' ResNets (v1), downloaded or from a file, as weights under our names."""
+"""keras.applications' ResNets (v1) and MobileNetV2, downloaded or from a file, under our names."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,12 +10,19 @@ import numpy as np
 from data.terminal import first_line
 from model.layers import BATCH_NORM_EPSILON
 from model.pixels import KERAS
+from pretrained import mobilenet_weights
+from pretrained.mobilenet_weights import NETWORK, identify_mobilenet
 from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, identify_backbone, rename
 
-IMAGENET = {"resnet50_keras": "ResNet50", "resnet101_keras": "ResNet101"}
+IMAGENET = {
+    "resnet50_keras": "ResNet50",
+    "resnet101_keras": "ResNet101",
+    "mobilenet_v2": "MobileNetV2",
+}
 SUFFIXES = (".h5", ".hdf5")
 EPSILON = 1.001e-5  # Of batch norm there.
 IGNORED = "(predictions|optimizer)/.*"  # ImageNet's classifier, and the optimizer's variables.
+MOBILENET_IGNORED = "(Conv_1|Conv_1_bn|predictions|optimizer)/.*"  # And the last 1x1 before it.
 
 
 def download_imagenet(backbone: str) -> Weights:
@@ -25,12 +32,13 @@ def download_imagenet(backbone: str) -> Weights:
     """
     if backbone not in IMAGENET:
         raise ValueError(
-            "imagenet is keras.applications' weights, for the backbone "
-            f"{' or '.join(IMAGENET)}, not {backbone}."
+            "imagenet is keras.applications' weights, for the backbones "
+            f"{', '.join(IMAGENET)}, not {backbone}."
         )
     try:
         network = getattr(keras.applications, IMAGENET[backbone])
-        network = network(weights="imagenet", include_top=False)
+        # MobileNetV2 warns where its size is not known; the weights do not depend on it.
+        network = network(weights="imagenet", include_top=False, input_shape=(224, 224, 3))
     except Exception as error:  # Keras raises a bare one where there is no network.
         raise ConnectionError(
             f"keras.applications' weights of {backbone} cannot be downloaded: {error}."
@@ -39,7 +47,7 @@ def download_imagenet(backbone: str) -> Weights:
 
 
 def from_keras(file: pathlib.Path) -> Weights:
-    """An HDF5 file of ResNet50 or ResNet101, as downloaded or saved -> its weights by our names.
+    """An HDF5 file of one of these networks, as downloaded or saved -> its weights by our names.
 
     Raises ValueError where it is damaged, or of another network.
     """
@@ -60,7 +68,9 @@ def _read(file):
             weights = ("kernel", "bias") if len(item.parent) <= 2 else BATCH_NORM
             values[f"{item.parent.attrs['name']}/{weights[int(weight) % len(weights)]}"] = item[()]
         else:
-            values[f"{path.split('/')[0]}/{weight.removesuffix(':0')}"] = item[()]
+            weight = weight.removesuffix(":0")
+            weight = "kernel" if weight == "depthwise_kernel" else weight  # As Keras 2 has it.
+            values[f"{path.split('/')[0]}/{weight}"] = item[()]
 
     try:
         with h5py.File(file) as opened:
@@ -71,13 +81,16 @@ def _read(file):
 
 
 def rename_keras(foreign: Mapping[str, np.ndarray]) -> Weights:
-    """ResNet50's or ResNet101's weights, as `layer/weight` -> the same by our names.
+    """The weights of one of these networks, as `layer/weight` -> the same by our names.
 
-    A conv's bias goes into the moving_mean of the batch norm behind it, and the difference of the
-    epsilons into moving_variance. Raises ValueError where they are of another network.
+    In ResNets a conv's bias goes into the moving_mean of the batch norm behind it, and the
+    difference of the epsilons into moving_variance. Raises ValueError where they are of another
+    network.
     """
     if "post_bn/gamma" in foreign:
         raise ValueError("It is a ResNet of version 2; only version 1 is supported.")
+    if "expanded_conv_depthwise/kernel" in foreign:
+        return _rename_mobilenet(foreign)
     names = _names()
     weights = rename(foreign, names, IGNORED)
     values, folded = dict(weights.values), set()
@@ -102,6 +115,21 @@ def rename_keras(foreign: Mapping[str, np.ndarray]) -> Weights:
         folded.add(name)
     model = {"backbone": identify_backbone(values, "keras.applications", pixels=KERAS)}
     return weights._replace(values=values, model=model, folded=tuple(sorted(folded)))
+
+
+def _rename_mobilenet(foreign):
+    """MobileNetV2's weights -> the same by our names. The epsilon is ours; no conv has a bias."""
+    layers = {"conv1": ("Conv1", "bn_Conv1")}
+    for unit, conv in mobilenet_weights.UNIT_CONVS:
+        theirs = f"{f'block_{unit - 1}' if unit > 1 else 'expanded_conv'}_{conv}"
+        layers[f"unit{unit}_{conv}"] = (theirs, f"{theirs}_BN")
+    names = {}
+    for ours, (conv, batch_norm) in layers.items():
+        names[f"{ours}_conv/kernel"] = f"{conv}/kernel"
+        names |= {f"{ours}_bn/{kind}": f"{batch_norm}/{kind}" for kind in BATCH_NORM}
+    weights = rename(foreign, names, MOBILENET_IGNORED)
+    backbone = identify_mobilenet(weights.values, "keras.applications")
+    return weights._replace(model={"backbone": backbone, **NETWORK})
 
 
 def _names():

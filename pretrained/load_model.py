@@ -31,8 +31,8 @@ def load_model(
         downloaded.
       num_classes: of a new, random classifier. None: the classifier of the weights if they have
         one, else a random one with 21 classes.
-      backbone: for "imagenet", "resnet101_keras" (the default) or "resnet50_keras"; a file
-        determines it.
+      backbone: for "imagenet", "resnet101_keras" (the default), "resnet50_keras" or "mobilenet_v2";
+        a file determines it.
       arguments: of deeplabv3, where the model is to differ from the one that the weights are of,
         such as output_stride.
 

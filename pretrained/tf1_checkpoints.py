@@ -10,6 +10,8 @@ import tensorflow as tf
 from data.terminal import first_line
 from model.pixels import AUTHORS, SYMMETRIC
 from model.resnet import RESNETS
+from pretrained import mobilenet_weights
+from pretrained.mobilenet_weights import NETWORK, identify_mobilenet
 from pretrained.weights import BATCH_NORM, UNIT_CONVS, Weights, identify_backbone, rename
 
 # No variable holds the rates. The authors' code: "set multi_grid = [1, 2, 4] when using provided
@@ -28,7 +30,9 @@ SLOTS = r"Momentum|(Adam|RMSProp|Ftrl)(_1)?|Adagrad|Adadelta(_1)?|ExponentialMov
 # Training's variables, and of a network for ImageNet its mean pixel and its classifier.
 IGNORED = (
     rf".*/({SLOTS})|global_step|beta[12]_power|resnet_v1_\w+/(mean_rgb|logits/(weights|biases))"
+    r"|MobilenetV2/(Conv_1|Logits)/.*"
 )
+MOBILENET = "MobilenetV2"  # Its scope.
 
 
 def variable_names(file: pathlib.Path) -> list[str]:
@@ -40,7 +44,7 @@ def variable_names(file: pathlib.Path) -> list[str]:
 
 
 def from_tf1(file: pathlib.Path) -> Weights:
-    """A checkpoint of slim's resnet_v1_50 or 101, the beta ones, or deeplab's -> by our names.
+    """A checkpoint of slim's resnet_v1_50, 101 or mobilenet_v2, or of deeplab's -> by our names.
 
     Raises ValueError where it is damaged, of another network (such as DeepLabv3+), or of another
     mean pixel.
@@ -62,13 +66,17 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
     """
     if later := next(filter(DEEPLABV3_PLUS.match, sorted(foreign)), None):
         raise ValueError(f"It is DeepLabv3+, not DeepLabv3: it has {later}.")
+    is_mobilenet = f"{MOBILENET}/Conv/weights" in foreign
     scope = next(filter(None, (re.match(r"resnet_v1_\w+", name) for name in foreign)), ("",))[0]
-    weights = rename(foreign, _names(scope), IGNORED)
+    weights = rename(foreign, _names(scope, is_mobilenet), IGNORED)
     values = dict(weights.values)
-    backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=SYMMETRIC)
-    _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)
+    if is_mobilenet:
+        backbone = identify_mobilenet(values, "the authors")
+    else:
+        backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=SYMMETRIC)
+        _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)
     if "logits/kernel" not in values:
-        return weights._replace(model={"backbone": backbone})
+        return weights._replace(model={"backbone": backbone, **(NETWORK if is_mobilenet else {})})
     rates = ATROUS_RATES[: sum(f"aspp{i}/weights" in foreign for i in range(1, 5))]
     image_pooling = "image_pooling/weights" in foreign
     folded = ()
@@ -81,7 +89,7 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
         "num_classes": values["logits/kernel"].shape[-1],
         "num_blocks": 4,
         "output_stride": 16,
-        "multi_grid": MULTI_GRID,
+        "multi_grid": (1, 1, 1) if is_mobilenet else MULTI_GRID,
         "atrous_rates": rates if "aspp0/weights" in foreign else None,
         "image_pooling": image_pooling,
         "head": "paper",
@@ -101,15 +109,31 @@ def _check_mean(mean, backbone):
         )
 
 
-def _names(scope):
-    """The source's name of each of our weights; scope: of its backbone."""
-    layers = {f"conv1{end}": f"{scope}/conv1{end}" for end in ("", "_1", "_2", "_3")} | HEAD
+def _resnet_layers(scope):
+    """The source's name of each of our layers."""
+    layers = {f"conv1{end}": f"{scope}/conv1{end}" for end in ("", "_1", "_2", "_3")}
     for block, unit, conv in UNIT_CONVS:
         theirs = f"{scope}/block{block}/unit_{unit}/bottleneck_v1/"
         theirs += f"conv{conv}" if conv else "shortcut"
         layers[f"block{block}_unit{unit}_{conv}"] = theirs
+    return layers
+
+
+def _mobilenet_layers():
+    """The source's name of each of our layers."""
+    layers = {"conv1": f"{MOBILENET}/Conv"}
+    for unit, conv in mobilenet_weights.UNIT_CONVS:
+        number = f"_{unit - 1}" if unit > 1 else ""
+        layers[f"unit{unit}_{conv}"] = f"{MOBILENET}/expanded_conv{number}/{conv}"
+    return layers
+
+
+def _names(scope, is_mobilenet):
+    """The source's name of each of our weights; scope: of a ResNet."""
+    layers = HEAD | (_mobilenet_layers() if is_mobilenet else _resnet_layers(scope))
     names = {"logits/kernel": "logits/semantic/weights", "logits/bias": "logits/semantic/biases"}
     for ours, theirs in layers.items():
-        names[f"{ours}_conv/kernel"] = f"{theirs}/weights"
+        kind = "depthwise_weights" if theirs.endswith("/depthwise") else "weights"
+        names[f"{ours}_conv/kernel"] = f"{theirs}/{kind}"
         names |= {f"{ours}_bn/{kind}": f"{theirs}/BatchNorm/{kind}" for kind in BATCH_NORM}
     return names

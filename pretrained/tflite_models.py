@@ -15,7 +15,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from data.terminal import first_line
 from model.layers import BATCH_NORM_EPSILON as ASPP_EPSILON
-from model.mobilenet import BATCH_NORM_EPSILON, MOBILENETS, STEM_WIDTH, mobilenet_plan, scale_width
+from model.mobilenet import BATCH_NORM_EPSILON, MOBILENETS, mobilenet_plan
+from pretrained.mobilenet_weights import NETWORK, kernel_shapes
 from pretrained.weights import Weights
 
 SUFFIXES = (".tflite",)
@@ -33,8 +34,6 @@ TYPES = {  # Of the constants that are read.
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
 }
-# Arguments of deeplabv3 that make the authors' ASPP for MobileNetV2.
-NETWORK = {"multi_grid": (1, 1, 1), "atrous_rates": ()}
 SUPPORTED = "Convert the network to float32, or to int8 or uint8 with quantized activations."
 
 
@@ -78,7 +77,7 @@ def from_tflite(file: pathlib.Path) -> Weights:
     tensors, operators = read_graph(file.read_bytes())
     convs = [read_conv(op, tensors, operators) for op in operators if op.name in CONVOLUTIONS]
     backbone = identify_network(convs)
-    layers = list(expected_shapes(backbone))
+    layers = list(kernel_shapes(backbone))
     named = dict(zip(layers, convs, strict=False))
     others = convs[len(layers) :]
     model = {"backbone": backbone, **NETWORK}
@@ -189,20 +188,6 @@ def dequantize(tensor: Tensor) -> np.ndarray:
     return ((tensor.values - zero) * scale).astype(np.float32)
 
 
-def expected_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """A key of MOBILENETS -> the shapes of its kernels by layer, in order, without `_conv`."""
-    multiplier = MOBILENETS[backbone].depth_multiplier
-    channels = scale_width(STEM_WIDTH, multiplier)
-    shapes = {"conv1": (3, 3, 3, channels)}
-    for i, unit in enumerate(mobilenet_plan(multiplier, output_stride=32), start=1):
-        if unit.expanded_width != channels:
-            shapes[f"unit{i}_expand"] = (1, 1, channels, unit.expanded_width)
-        shapes[f"unit{i}_depthwise"] = (3, 3, unit.expanded_width, 1)
-        shapes[f"unit{i}_project"] = (1, 1, unit.expanded_width, unit.width)
-        channels = unit.width
-    return shapes
-
-
 def identify_network(convs: Sequence[Conv]) -> str:
     """A graph's convolutions -> the key of MOBILENETS that it begins with.
 
@@ -210,7 +195,7 @@ def identify_network(convs: Sequence[Conv]) -> str:
     """
     differences = {}
     for backbone in MOBILENETS:
-        shapes = expected_shapes(backbone)
+        shapes = kernel_shapes(backbone)
         theirs = [conv.kernel.shape for conv in convs[: len(shapes)]]
         alike = [a == b for a, b in zip(theirs, shapes.values(), strict=False)]
         if len(alike) == len(shapes) and all(alike):
@@ -218,7 +203,7 @@ def identify_network(convs: Sequence[Conv]) -> str:
         differences[backbone] = alike.index(False) if False in alike else len(alike)
     nearest = max(differences, key=differences.get)
     place = differences[nearest]
-    layer, shape = list(expected_shapes(nearest).items())[place]
+    layer, shape = list(kernel_shapes(nearest).items())[place]
     there = f"of shape {convs[place].kernel.shape}" if place < len(convs) else "missing"
     raise ValueError(
         f"It is not the authors' MobileNetV2 of depth multiplier 1 or 0.5: of its {len(convs)} "

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras.applications import resnet as keras_resnet
 
+from model.deeplabv3 import deeplabv3
 from model.layers import BATCH_NORM_EPSILON
 from model.resnet import resnet
-from pretrained.keras_applications import EPSILON, rename_keras
+from pretrained.keras_applications import EPSILON, from_keras, rename_keras
 from pretrained.weights import load
 from tests.foreign_networks import random_values
 
@@ -57,6 +58,56 @@ def test_the_features_are_those_of_keras_applications(depth, output_stride, size
         assert features.shape == expected.shape
         assert np.abs(features - expected).max() < 1e-4 * expected.std()
         assert (features.argmax(-1) == expected.argmax(-1)).mean() >= 0.9999
+
+
+@functools.cache
+def their_mobilenet(alpha=1.0, size=(65, 97)):
+    """Padded for its size: at odd sides on all sides alike, as ours."""
+    model = keras.applications.MobileNetV2((*size, 3), alpha, weights=None, include_top=False)
+    values = random_values({weight.path: weight.shape for weight in model.weights})
+    for weight in model.weights:
+        if "depthwise" in weight.path and weight.path.endswith("kernel"):
+            values[weight.path] = 0.5 * np.random.default_rng(0).normal(size=weight.shape)
+        weight.assign(values[weight.path])
+    return model
+
+
+@pytest.mark.parametrize("output_stride", [32, 8])
+def test_the_features_of_mobilenet_are_those_of_keras_applications(output_stride):
+    theirs = their_mobilenet()
+    theirs = keras.Model(theirs.input, theirs.get_layer("block_16_project_BN").output)
+    weights = rename_keras({weight.path: weight.numpy() for weight in their_mobilenet().weights})
+    assert len(weights.skipped) == 5 and not weights.unknown  # The last 1x1, to 1280 channels.
+    model = deeplabv3(**weights.model, output_stride=output_stride)
+    load(model, weights, part="backbone")
+    model = keras.Model(model.input, model.get_layer("unit17_out").output)
+    every, image = 32 // output_stride, image_of((65, 97))
+    expected = np.array(theirs(image / 127.5 - 1))
+    features = np.array(model(image))[:, ::every, ::every]
+    assert features.shape == expected.shape
+    difference = features - expected  # Of sixty layers, each rounded.
+    assert difference.std() < 2e-5 * expected.std()
+    assert np.abs(difference).max() < 3e-4 * expected.std()
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
+def test_a_file_of_mobilenet_is_read(name, tmp_path):
+    their_mobilenet().save_weights(tmp_path / "x.weights.h5")
+    if name == "x.h5":
+        their_mobilenet().save(tmp_path / name)
+    weights = from_keras(tmp_path / name)
+    assert weights.model["backbone"] == "mobilenet_v2"
+    expected = rename_keras({weight.path: weight.numpy() for weight in their_mobilenet().weights})
+    assert weights.values.keys() == expected.values.keys()
+    for path, value in expected.values.items():
+        np.testing.assert_array_equal(weights.values[path], value)
+
+
+def test_mobilenets_of_another_width_are_refused():
+    """At 0.5 Keras's are rounded to multiples of 8, the authors' are not."""
+    narrow = {weight.path: weight.numpy() for weight in their_mobilenet(0.5).weights}
+    with pytest.raises(ValueError, match=r"unit2_project is of shape \(1, 1, 48, 16\); .*_050 is"):
+        rename_keras(narrow)
 
 
 def test_every_weight_there_is_renamed_or_folded_and_none_is_left_out():

@@ -151,7 +151,7 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
     config = config_for("resnet101_keras", path="imagenet", part="backbone")
     with pytest.raises(OSError, match="URL fetch failure.*init_from.path=FILE.h5.*random weights"):
         fill(None, config)  # No model is touched.
-    with pytest.raises(ValueError, match="resnet50_keras or resnet101_keras, not resnet50"):
+    with pytest.raises(ValueError, match="resnet101_keras, mobilenet_v2, not resnet50"):
         open_weights("imagenet", "resnet50")
 
 

@@ -8,11 +8,13 @@ import pytest
 import tensorflow as tf
 
 from model.deeplabv3 import deeplabv3
+from model.mobilenet import UNITS
 from model.resnet import RESNETS, resnet
 from pretrained.open_weights import open_weights
 from pretrained.tf1_checkpoints import rename_tf1
 from pretrained.weights import load
-from tests.foreign_networks import UNITS, random_values, tf1_shapes
+from tests.foreign_networks import TF1_KINDS, random_values, tf1_shapes
+from tests.foreign_networks import UNITS as RESNET_UNITS
 
 # Of block1 to block4, where the stride is in a block's first 1x1 conv, as He's: strides, rates.
 HES = {
@@ -50,7 +52,7 @@ class Network:
             if f"{scope}/{name}/weights" in self.values:
                 x = self.conv(x, f"{scope}/{name}", stride=stride)
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
-        for block, units in enumerate(UNITS[self.depth]):
+        for block, units in enumerate(RESNET_UNITS[self.depth]):
             stride, rate = (plan[block] for plan in HES[output_stride])
             for unit in range(units):
                 name = f"{scope}/block{block + 1}/unit_{unit + 1}/bottleneck_v1"
@@ -160,6 +162,58 @@ def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
         assert set(report.skipped) == left
         assert weights.model["backbone"] == backbone and backbone in RESNETS
     assert weights.model["multi_grid"] == (1, 2, 4) and weights.model["atrous_rates"] == (6, 12, 18)
+
+
+def mobilenet_values(num_classes):
+    """The variables of a checkpoint, as slim's mobilenet_v2.py and deeplab's model.py name them."""
+    shapes = {}
+
+    def conv_bn(name, shape, kind="weights", channels=None):
+        shapes[f"{name}/{kind}"] = shape
+        shapes.update({f"{name}/BatchNorm/{k}": (channels or shape[3],) for k in TF1_KINDS})
+
+    conv_bn("MobilenetV2/Conv", (3, 3, 3, 32))
+    channels = 32
+    for i, (width, _, expansion) in enumerate(UNITS):
+        name = f"MobilenetV2/expanded_conv{f'_{i}' if i else ''}"
+        if expansion > 1:
+            conv_bn(f"{name}/expand", (1, 1, channels, expansion * channels))
+        expanded = expansion * channels
+        conv_bn(f"{name}/depthwise", (3, 3, expanded, 1), "depthwise_weights", expanded)
+        conv_bn(f"{name}/project", (1, 1, expanded, width))
+        channels = width
+    if num_classes:
+        conv_bn("image_pooling", (1, 1, 320, 256))
+        conv_bn("aspp0", (1, 1, 320, 256))
+        conv_bn("concat_projection", (1, 1, 512, 256))
+        shapes["logits/semantic/weights"] = (1, 1, 256, num_classes)
+        shapes["logits/semantic/biases"] = (num_classes,)
+        shapes["aspp0/weights/Momentum"] = (1, 1, 320, 256)
+    else:
+        conv_bn("MobilenetV2/Conv_1", (1, 1, 320, 1280))
+        shapes["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = (1, 1, 1280, 1001)
+        shapes["MobilenetV2/Logits/Conv2d_1c_1x1/biases"] = (1001,)
+        shapes["MobilenetV2/Conv/weights/ExponentialMovingAverage"] = (3, 3, 3, 32)
+    return random_values(shapes)
+
+
+@pytest.mark.parametrize("num_classes, part", [(None, "backbone"), (21, "whole")])
+def test_mobilenets_checkpoints_are_read(num_classes, part, tmp_path):
+    values = mobilenet_values(num_classes)
+    write(tmp_path / "model.ckpt", values)
+    weights = open_weights(str(tmp_path / "model.ckpt"), "")
+    assert weights.model["backbone"] == "mobilenet_v2" and weights.model["atrous_rates"] == ()
+    assert weights.model.get("num_classes") == num_classes
+    model = deeplabv3(**weights.model)
+    report = load(model, weights, part=part)
+    assert not report.unknown and not report.missing
+    assert len(report.skipped) == (1 if num_classes else 8)
+    theirs = values["MobilenetV2/expanded_conv_16/depthwise/depthwise_weights"]
+    np.testing.assert_array_equal(model.get_layer("unit17_depthwise_conv").weights[0], theirs)
+    if num_classes:  # Image pooling comes first in theirs, last in ours.
+        kernel = model.get_layer("aspp_project_conv").weights[0].numpy()
+        theirs = values["concat_projection/weights"]
+        np.testing.assert_array_equal(kernel, np.roll(theirs, -256, axis=2))
 
 
 def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
