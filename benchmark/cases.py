@@ -9,6 +9,8 @@ from experiments.base import MULTI_SCALE
 # Implementations. The checkpoint is our model as eval.py runs it, not exported.
 OURS, CHECKPOINT, STOCK_KERAS = "ours", "checkpoint", "stock keras"
 TORCHVISION, TORCHVISION_COMPILED = "torchvision", "torchvision compiled"
+PYTORCH, PYTORCH_COMPILED = "channels_last", "channels_last compiled"  # Its faster memory layout.
+OF_PYTORCH = (TORCHVISION, TORCHVISION_COMPILED, PYTORCH, PYTORCH_COMPILED)
 
 
 class Candidate(NamedTuple):
@@ -28,6 +30,8 @@ CANDIDATES = {
         "Keras's own layers": Candidate(STOCK_KERAS),
         "rematerialize": Candidate(OURS, {"rematerialize": True}),
         "jit_compile": Candidate(OURS, {"jit_compile": True}),
+        "PyTorch, channels_last": Candidate(PYTORCH),
+        "PyTorch, channels_last, compiled": Candidate(PYTORCH_COMPILED),
     },
     "inference": {
         "SavedModel": Candidate(OURS),
@@ -41,6 +45,8 @@ CANDIDATES = {
         "six scales and flip": Candidate(
             CHECKPOINT, {"eval.scales": MULTI_SCALE, "eval.flip": True}
         ),
+        "PyTorch, channels_last": Candidate(PYTORCH),
+        "PyTorch, channels_last, compiled": Candidate(PYTORCH_COMPILED),
     },
 }
 PEAK_FLOPS = "peak FLOP/s"  # Measured beside the candidates: a plain 3x3 convolution.
@@ -78,7 +84,7 @@ CASES = {
     TRAINING_101: NUM_MAIN,
     Case("training", "resnet101", 8, 321, 2): NUM_MAIN,
     Case("training", "resnet50", 8, 513, 2): NUM_MAIN,
-    INFERENCE: None,  # All.
+    INFERENCE: 9,
     Case("inference", "resnet50", 16, 513, 1): NUM_MAIN,
     Case("inference", "resnet101", 8, 513, 1): NUM_MAIN,
     Case("inference", "resnet101", 16, 513, 1): NUM_MAIN,
@@ -145,7 +151,8 @@ def reported_value(
     measured: Mapping[str, Mapping[str, float]], candidate: str, quantity: str
 ) -> float:
     """What was measured of a candidate -> the quantity to report: memory without TENSORFLOW_MB."""
-    is_torch_memory = quantity == "peak_mb" and candidate.startswith(TORCHVISION)
+    of_torch = candidate.startswith((TORCHVISION, "PyTorch"))
+    is_torch_memory = quantity == "peak_mb" and of_torch
     return measured[candidate][quantity] - (TENSORFLOW_MB if is_torch_memory else 0)
 
 

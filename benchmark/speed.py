@@ -8,7 +8,8 @@
 Every candidate is a process of its own that uses all cores. The candidates take turns and medians
 are compared, so that other load on the machine affects all of them alike. Ratios are relative to
 the first candidate. Images, labels, depth, output stride and ASPP's rates are the same for all.
-torchvision (pip install torch torchvision; skipped if missing) has one more 3x3 conv, no
+Networks of PyTorch (pip install torch torchvision; skipped if missing) are torchvision's of the
+same depth, and MobileNetV2 in PyTorch's layers by our plan. torchvision's has one more 3x3 conv, no
 multi-grid, and its strides in the first unit of a block: 3 to 8 % more multiply-adds, which its
 share of peak FLOP/s does not count.
 
@@ -40,10 +41,12 @@ from typing import Any
 from benchmark.cases import (
     CANDIDATES,
     CASES,
+    OF_PYTORCH,
     OURS,
     PEAK_FLOPS,
+    PYTORCH,
+    PYTORCH_COMPILED,
     STOCK_KERAS,
-    TORCHVISION,
     TORCHVISION_COMPILED,
     Case,
     case_rows,
@@ -81,8 +84,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmark.baselines import (
-    make_torchvision_step,
-    torchvision_network,
+    make_pytorch_step,
+    pytorch_network,
     use_stock_keras_layers,
 )
 from data.files import between_markers, write_json, write_text
@@ -94,6 +97,7 @@ from experiments.base import get_config
 from experiments.cost import useful_multiply_adds
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
+from model.mobilenet import MOBILENETS
 from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
 
@@ -112,6 +116,8 @@ def candidate_config(candidate: str, case: Case) -> ml_collections.ConfigDict:
     config = get_config()
     config.update_from_flattened_dict(dict(CANDIDATES[case.task][candidate].overrides))
     config.model.backbone = case.backbone
+    if case.backbone in MOBILENETS:  # The authors' ASPP for it.
+        config.model.multi_grid, config.model.atrous_rates = (1, 1, 1), ()
     config.model.output_stride = config.eval.output_stride = case.output_stride
     return config
 
@@ -203,16 +209,22 @@ def make_computation(candidate: str, case: Case) -> Callable[[], object]:
     size = (case.batch_size, case.crop_size, case.crop_size, 3)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     training = case.task == "training"
-    if implementation in (TORCHVISION, TORCHVISION_COMPILED):
-        compiled = implementation == TORCHVISION_COMPILED
-        network = torchvision_network(
+    if implementation in OF_PYTORCH:
+        network = pytorch_network(
             config.model.backbone,
             output_stride=config.model.output_stride,
             atrous_rates=config.model.atrous_rates,
             num_classes=config.model.num_classes,
         )
-        how = {"precision": config.precision, "training": training, "compiled": compiled}
-        return make_torchvision_step(network, images, config.model.num_classes, **how)
+        return make_pytorch_step(
+            network,
+            images,
+            config.model.num_classes,
+            precision=config.precision,
+            training=training,
+            compiled=implementation in (TORCHVISION_COMPILED, PYTORCH_COMPILED),
+            channels_last=implementation in (PYTORCH, PYTORCH_COMPILED),
+        )
     if implementation == STOCK_KERAS:
         use_stock_keras_layers()
     if training:
@@ -318,11 +330,11 @@ def select_candidates(case: Case, requested: str | None) -> list[str]:
             raise ValueError(f"{repeated[0]!r} is named twice.")
         return names
     names = list(available)[: CASES.get(case)]
-    if importlib.util.find_spec("torchvision"):
+    package = "torch" if case.backbone in MOBILENETS else "torchvision"
+    if importlib.util.find_spec(package):
         return names
-    print("torchvision is not installed; skipping it: pip install torch torchvision")
-    torchvision = (TORCHVISION, TORCHVISION_COMPILED)
-    return [name for name in names if available[name].implementation not in torchvision]
+    print(f"{package} is not installed; skipping it: pip install torch torchvision")
+    return [name for name in names if available[name].implementation not in OF_PYTORCH]
 
 
 def processor_name() -> str:

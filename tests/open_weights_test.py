@@ -133,7 +133,7 @@ def test_every_layout_of_keras_is_read_alike(files):
 def test_imagenets_are_downloaded_by_keras(files, monkeypatch):
     monkeypatch.setattr(keras_applications, "IMAGENET", {"resnet_tiny_keras": "ResNet50"})
 
-    def download(weights, include_top):
+    def download(weights, include_top, input_shape):
         assert weights == "imagenet" and not include_top
         return keras_network()
 

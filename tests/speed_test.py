@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmark import speed
-from benchmark.baselines import torchvision_network
+from benchmark.baselines import pytorch_network
 from benchmark.cases import (
     CANDIDATES,
     CASES,
@@ -21,6 +21,7 @@ from benchmark.cases import (
 )
 from data.files import between_markers
 from experiments.base import MULTI_SCALE
+from tests.fold_batch_norm_test import with_random_statistics
 
 TINY = Case("inference", "resnet_tiny", output_stride=16, crop_size=33, batch_size=2)
 TINY_TRAINING = TINY._replace(task="training")
@@ -111,6 +112,44 @@ def test_the_page_of_this_repository_is_what_its_results_say():
     assert between_markers(page, part, speed.MARKERS) == page
 
 
+def test_mobilenet_in_pytorch_is_the_same_function():
+    """With our weights, in inference: the logits of an image."""
+    torch = pytest.importorskip("torch")
+    arguments = {"multi_grid": (1, 1, 1), "atrous_rates": (), "num_classes": 5}
+    ours = with_random_statistics("mobilenet_v2_050", **arguments)
+    theirs = pytorch_network(
+        "mobilenet_v2_050", output_stride=16, atrous_rates=(), num_classes=5
+    ).eval()
+    names = [layer.name for layer in ours.layers if layer.weights]
+    # In the order of theirs: the pooling branch before the 1x1's.
+    names.sort(key=lambda name: name.startswith("aspp_1x1"))
+    names.sort(key=lambda name: name.startswith("aspp_project"))
+    names.sort(key=lambda name: name.startswith("logits"))
+    values = iter(value for name in names for value in ours.get_layer(name).get_weights())
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d):
+            tensors = [module.weight, module.bias]
+            if isinstance(module, torch.nn.BatchNorm2d):
+                tensors += [module.running_mean, module.running_var]
+                of_head = module not in theirs.backbone.modules()
+                module.eps = ours.get_layer("aspp_1x1_bn" if of_head else "conv1_bn").epsilon
+            for tensor in tensors:
+                if tensor is None:
+                    continue
+                value = next(values)
+                if value.ndim == 4:  # [h, w, C, filters]; of a depthwise one [h, w, C, 1].
+                    order = (2, 3, 0, 1) if value.shape[3] == 1 < value.shape[0] else (3, 2, 0, 1)
+                    value = value.transpose(order)
+                tensor.data[:] = torch.tensor(value)
+    assert next(values, None) is None
+    image = np.random.default_rng(0).integers(0, 256, (1, 65, 97, 3)).astype("float32")
+    with torch.no_grad():
+        pixels = torch.tensor((image / 127.5 - 1).transpose(0, 3, 1, 2))
+        logits = theirs(pixels)["out"].numpy().transpose(0, 2, 3, 1)
+    expected = ours(image).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-3 * expected.std())
+
+
 def test_torchvisions_network_is_as_deep_and_dense():
     """Where torchvision is installed; with one 3x3 conv more than ours."""
     try:
@@ -119,7 +158,7 @@ def test_torchvisions_network_is_as_deep_and_dense():
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"torchvision is unavailable: {error}")
     for output_stride, side in ((8, 9), (16, 5)):
-        network = torchvision_network(
+        network = pytorch_network(
             "resnet50", output_stride=output_stride, atrous_rates=(6, 12, 18), num_classes=21
         ).eval()
         with torch.no_grad():
