@@ -251,8 +251,9 @@ def main() -> None:
         print(measure_speed(tables.config_of(arguments.rows[0], arguments.scale)))
         return
     with errors_in_a_line():
-        rows = tables.find_rows(arguments.rows)
-        print(rows_table(list(rows), arguments.scale))
+        rows = tables.find_rows(arguments.rows, arguments.scale)
+        there = tables.without_missing(rows, arguments.scale)
+        print(rows_table(there, arguments.scale))
         runs = tables.training_runs(rows, arguments.scale)
         print()
         print(training_runs_table(runs, arguments.scale, calibrate=arguments.calibrate))

@@ -13,12 +13,13 @@ given. A row that is evaluated at another output_stride than it is trained at ha
 point for each conv; on the right, for the size with the largest rate, the share of positions with
 nine, four and one tap inside: the curves of Fig. 4. The title names the rows.
 
-The exit code is 1, and the convs are named, if a rate does not follow Sec. 3: in blocks, the taps
-are as far apart in the image as in the network with stride 2 in every block, times the unit rate;
-in ASPP, as far apart as at output_stride 16.
+The exit code is 1, and the convs are named, if a rate does not follow Sec. 3: in blocks, and in the
+units of MobileNetV2, the taps are as far apart in the image as in the network that always
+downsamples, in blocks times the unit rate; in ASPP, as far apart as at output_stride 16.
 """
 
 import argparse
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ import ml_collections
 
 from model.aspp import rates_at
 from model.backbones import windows
+from model.mobilenet import STEM_STRIDE, UNITS
 from model.plan import Window
 
 TAPS_INSIDE = {9: "all nine taps inside", 4: "four inside", 1: "only the center inside"}
@@ -92,10 +94,10 @@ def find_violations(
     multi_grid: Sequence[int],
     atrous_rates: Sequence[int],
 ) -> list[str]:
-    """Checks convs against the rule of Sec. 3, independently of model.resnet.atrous_plan.
+    """Checks convs against the rule of Sec. 3, independently of model.plan.
 
     Args:
-      convs: 3x3 convs of the stem, blocks and ASPP.
+      convs: 3x3 convs of the stem, blocks or units, and ASPP.
       output_stride: of the network.
       multi_grid: unit rates of block4 and later.
       atrous_rates: of ASPP's branches, as stated at output_stride 16.
@@ -111,6 +113,11 @@ def find_violations(
             plain_stride = 2 ** (block + 1)  # Of the block's input without atrous convolution.
             input_stride = min(plain_stride, output_stride)
             rate = unit_rate * plain_stride // input_stride
+        elif conv.name.startswith("unit"):
+            strides = [stride for _, stride, _ in UNITS[: int(conv.name.removeprefix("unit")) - 1]]
+            plain_stride = STEM_STRIDE * math.prod(strides)
+            input_stride = min(plain_stride, output_stride)
+            rate = plain_stride // input_stride
         elif conv.name.startswith("aspp"):
             stated = atrous_rates[int(conv.name.removeprefix("aspp_atrous")) - 1]
             input_stride, rate = output_stride, 16 * stated // output_stride
@@ -210,7 +217,8 @@ def main() -> None:
     with errors_in_a_line():
         if arguments.image_size is not None and arguments.image_size < 1:
             raise ValueError(f"--image_size must be positive; got {arguments.image_size}.")
-        for name in tables.find_rows(arguments.rows):
+        rows = tables.find_rows(arguments.rows, arguments.scale)
+        for name in tables.without_missing(rows, arguments.scale):
             config = tables.config_of(name, arguments.scale)
             size = arguments.image_size or config.train_data.crop_size
             for stride in dict.fromkeys((config.model.output_stride, config.eval.output_stride)):

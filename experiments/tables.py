@@ -4,7 +4,7 @@ Rows are named as in train.py's --config, `table3:mg121_block7`; a whole table i
 named by their folder in runs/: `base`, `protocols/coco`, `table3/mg121_block7`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 import ml_collections
@@ -61,6 +61,18 @@ def find_rows(names: Iterable[str], scale: str = "paper") -> dict[str, base.Row]
         names_there = [f"{table}/{each}" for each in ([row] if row else choices)]
         rows |= {name: row_of(name, scale) for name in names_there}
     return rows
+
+
+def without_missing(rows: Mapping[str, base.Row], scale: str) -> list[str]:
+    """Rows as find_rows gives them -> the names of those that a scale offers; prints the others.
+
+    Rows that are unavailable at the paper's scale have a config, too.
+    """
+    missing = {name: base.unavailable_at(scale, row.overrides) for name, row in rows.items()}
+    for name, reason in missing.items():
+        if reason:
+            print(f"{name} is skipped: {reason}.")
+    return [name for name, reason in missing.items() if not reason]
 
 
 def config_of(run: str, scale: str = "paper") -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import model.resnet
-from experiments import dilations, tables
+from experiments import base, dilations, tables
 from model.deeplabv3 import deeplabv3
 from model.plan import Window
 
@@ -29,7 +29,7 @@ ASPP_RATES = {8: [12, 24, 36], 16: [6, 12, 18], 32: [3, 6, 9]}  # Sec. 3.3.
 
 def sheets(*names, scale="paper"):
     """Rows -> their sheets at the output_strides of training and of evaluation."""
-    for name in tables.find_rows(names):
+    for name in tables.without_missing(tables.find_rows(names, scale), scale):
         config = tables.config_of(name, scale)
         for stride in {config.model.output_stride, config.eval.output_stride}:
             yield dilations.make_sheet(
@@ -62,7 +62,7 @@ def test_rates_of_aspp_double_at_8_and_halve_at_32(output_stride):
     assert unit_rates == [1, 2, 4] and not sheet.violations
 
 
-@pytest.mark.parametrize("scale", ["paper", "shapes", "voc_small"])
+@pytest.mark.parametrize("scale", base.SCALES)
 def test_no_row_breaks_the_rule(scale):
     for sheet in sheets(*tables.TABLES, scale=scale):
         assert len(sheet.convs) >= 6 and not sheet.violations, sheet
@@ -193,3 +193,15 @@ def test_a_stride_at_the_wrong_place_fails():
 def test_mistakes_are_named(monkeypatch, capsys, arguments, said):
     code, _ = run(monkeypatch, capsys, *arguments)
     assert code.startswith("error: ") and said in code
+
+
+@pytest.mark.parametrize("output_stride, rates", [(16, {1, 2}), (8, {1, 2, 4}), (32, {1})])
+def test_units_of_mobilenet_follow_the_rule_too(output_stride, rates):
+    config = tables.config_of("table6/os16", "voc_mobile")
+    sheet = dilations.make_sheet("", config, output_stride=output_stride, image_size=513)
+    units = [conv for conv in sheet.convs if conv.name.startswith("unit")]
+    assert len(units) == 17 and {conv.rate for conv in units} == rates and not sheet.violations
+    wrong = [conv._replace(rate=3) if conv.name == "unit14" else conv for conv in sheet.convs]
+    how = {"output_stride": output_stride, "multi_grid": (1, 1, 1), "atrous_rates": ()}
+    (line,) = dilations.find_violations(wrong, **how)
+    assert line.startswith("unit14 has rate 3")

@@ -63,8 +63,10 @@ PARSED = {
     "python train.py --config=experiments/table3.py:mg121_block7": VOC,
     "python train.py --config=experiments/table5.py:mg111@voc_small": VOC,
     "python train.py --data=folder/pets": "needs as long as 675 steps at crop 257 take",
-    "python train.py --data=folder/pets --config.model.backbone=resnet50_keras "
-    "--config.init_from.path=imagenet": "needs a download",
+    "python train.py --data=folder/pets --scale=voc_mobile": "needs a download",
+    "python train.py --data=folder/pets "
+    "--config.init_from.path=deeplabv3_mnv2_pascal_quant.tflite "
+    "--config.init_from.part=without_logits": "needs the file",
     "python predict.py --run=runs/pets photo.jpg": "needs that run",
     "python train.py --config=experiments/base.py --config.model.backbone=resnet50_torchvision "
     "--config.init_from.path=resnet50-11ad3fa6.pth": "needs torchvision's file",
@@ -76,10 +78,17 @@ PARSED = {
         "needs torchvision's file"
     ),
     "python eval.py --run=deeplabv3_resnet101_coco-586e9e4e.pth": "needs torchvision's file",
-    "python train.py --config=experiments/base.py --config.model.backbone=mobilenet_v2 "
-    "--config.model.multi_grid='(1,1,1)' --config.model.atrous_rates='()' "
-    "--config.init_from.path=mobilenet_v2_1.0_224_quant.tflite": "needs the file",
+    "python train.py --config=experiments/base.py:voc_mobile": VOC,
+    "python train.py --config=experiments/base.py:voc_mobile "
+    "--config.init_from.path=mobilenet_v2_1.0_224_quant.tflite": VOC,
+    "python train.py --config=experiments/base.py:voc_mobile --config.init_from.path= "
+    "--config.init_from.part=whole --config.backbone_learning_rate_factor=1 "
+    "--config.freeze_batch_norm=False --config.learning_rate=0.05": VOC,
     "python predict.py --run=deeplabv3_mnv2_pascal_quant.tflite photo.jpg": "needs the file",
+    "python eval.py --run=deeplabv3_mnv2_pascal_quant.tflite": "needs the file",
+    "python export.py --run=deeplabv3_mnv2_pascal_quant.tflite --output_stride=8": (
+        "needs the file"
+    ),
     "python eval.py --run=runs/base --split=test --submission=results.tgz": VOC,
     "srun --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 "
     "python train.py --config=experiments/base.py": "needs a Slurm cluster",
