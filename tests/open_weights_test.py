@@ -84,7 +84,7 @@ def files(tmp_path_factory):
     data.write_bytes(data.read_bytes()[:1000])
     write_tf1(folder / "cut_index.ckpt", {"x": np.ones(3)})
     (folder / "cut_index.ckpt.index").write_bytes(b"\0" * 20)
-    write_tf1(folder / "other.ckpt", {"MobilenetV2/Conv/weights": np.ones((3, 3, 3, 32))})
+    write_tf1(folder / "other.ckpt", {"MobilenetV1/Conv2d_0/weights": np.ones((3, 3, 3, 32))})
     return folder
 
 
