@@ -22,7 +22,8 @@ IMAGENET = {
 SUFFIXES = (".h5", ".hdf5")
 EPSILON = 1.001e-5  # Of batch norm there.
 IGNORED = "(predictions|optimizer)/.*"  # ImageNet's classifier, and the optimizer's variables.
-MOBILENET_IGNORED = "(Conv_1|Conv_1_bn|predictions|optimizer)/.*"  # And the last 1x1 before it.
+# Those of MobileNetV2, and the last 1x1 before them.
+MOBILENET_IGNORED = "(Conv_1|Conv_1_bn|predictions|Logits|optimizer)/.*"
 
 
 def download_imagenet(backbone: str) -> Weights:
@@ -89,7 +90,7 @@ def rename_keras(foreign: Mapping[str, np.ndarray]) -> Weights:
     """
     if "post_bn/gamma" in foreign:
         raise ValueError("It is a ResNet of version 2; only version 1 is supported.")
-    if "expanded_conv_depthwise/kernel" in foreign:
+    if "bn_Conv1/gamma" in foreign:
         return _rename_mobilenet(foreign)
     names = _names()
     weights = rename(foreign, names, IGNORED)
@@ -119,17 +120,29 @@ def rename_keras(foreign: Mapping[str, np.ndarray]) -> Weights:
 
 def _rename_mobilenet(foreign):
     """MobileNetV2's weights -> the same by our names. The epsilon is ours; no conv has a bias."""
-    layers = {"conv1": ("Conv1", "bn_Conv1")}
-    for unit, conv in mobilenet_weights.UNIT_CONVS:
-        theirs = f"{f'block_{unit - 1}' if unit > 1 else 'expanded_conv'}_{conv}"
-        layers[f"unit{unit}_{conv}"] = (theirs, f"{theirs}_BN")
     names = {}
-    for ours, (conv, batch_norm) in layers.items():
+    for ours, (conv, batch_norm) in _mobilenet_layers(foreign).items():
         names[f"{ours}_conv/kernel"] = f"{conv}/kernel"
         names |= {f"{ours}_bn/{kind}": f"{batch_norm}/{kind}" for kind in BATCH_NORM}
     weights = rename(foreign, names, MOBILENET_IGNORED)
-    backbone = identify_mobilenet(weights.values, "keras.applications")
+    backbone = identify_mobilenet(weights.values, "keras.applications with alpha 1")
     return weights._replace(model={"backbone": backbone, **NETWORK})
+
+
+def _mobilenet_layers(foreign):
+    """The source's names of the conv and the batch norm of each of our layers.
+
+    Keras's files for ImageNet have other names than its network, which takes them by their order.
+    """
+    is_published = any(name.startswith("mobl") for name in foreign)
+    layers = {"conv1": ("Conv1", "bn_Conv1")}
+    for unit, conv in mobilenet_weights.UNIT_CONVS:
+        n = unit - 1
+        theirs = f"block_{n}_{conv}" if n else f"expanded_conv_{conv}"
+        layers[f"unit{unit}_{conv}"] = (theirs, f"{theirs}_BN")
+        if is_published:
+            layers[f"unit{unit}_{conv}"] = (f"mobl{n}_conv_{n}_{conv}", f"bn{n}_conv_{n}_bn_{conv}")
+    return layers
 
 
 def _names():

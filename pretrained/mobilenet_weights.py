@@ -38,7 +38,8 @@ def kernel_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
 def identify_mobilenet(values: Mapping[str, np.ndarray], source: str) -> str:
     """Weights by our names -> their key of MOBILENETS, told from the shapes of their kernels.
 
-    Raises ValueError, which says where the most similar one differs, where none fits.
+    source: whose networks they may be of, for the message. Raises ValueError, which says where the
+    most similar one differs, where none fits.
     """
     differing = {}
     for backbone in MOBILENETS:
@@ -54,6 +55,7 @@ def identify_mobilenet(values: Mapping[str, np.ndarray], source: str) -> str:
     layer = next(iter(differing[nearest]), "conv1")
     theirs = values.get(f"{layer}_conv/kernel", np.zeros(0)).shape
     raise ValueError(
-        f"It is not a MobileNetV2 of {source} with depth multiplier 1 or 0.5: its {layer} is of "
-        f"shape {theirs}; that of {nearest} is {kernel_shapes(nearest)[layer]}."
+        f"It is not a MobileNetV2 of {source}: its {layer} is of shape {theirs}; that of {nearest} "
+        f"is {kernel_shapes(nearest)[layer]}. Narrow networks of slim and keras.applications are "
+        "others than deeplab's: their widths are rounded to multiples of 8."
     )

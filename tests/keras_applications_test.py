@@ -1,7 +1,9 @@
 """keras.applications' networks are ours: the same features from the same random weights."""
 
 import functools
+import re
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from keras.applications import resnet as keras_resnet
 from model.deeplabv3 import deeplabv3
 from model.layers import BATCH_NORM_EPSILON
 from model.resnet import resnet
+from pretrained.initialize import initialize
 from pretrained.keras_applications import EPSILON, from_keras, rename_keras
+from pretrained.load_model import load_model
 from pretrained.weights import load
 from tests.foreign_networks import random_values
 
@@ -90,23 +94,69 @@ def test_the_features_of_mobilenet_are_those_of_keras_applications(output_stride
     assert np.abs(difference).max() < 3e-4 * expected.std()
 
 
-@pytest.mark.parametrize("name", ["x.weights.h5", "x.h5"])
+def write_as_published(path, model):
+    """As Keras's files for ImageNet: layers of other names than the network's, a classifier."""
+    values = {"Logits/kernel:0": np.zeros((1280, 1000)), "Logits/bias:0": np.zeros(1000)}
+    for weight in model.weights:
+        layer, kind = weight.path.split("/")
+        if match := re.fullmatch(r"(?:block_(\d+)|expanded_conv)_([a-z]+)(_BN)?", layer):
+            number, conv, is_batch_norm = match.groups(default="0")
+            layer = f"mobl{number}_conv_{number}_{conv}"
+            if is_batch_norm == "_BN":
+                layer = f"bn{number}_conv_{number}_bn_{conv}"
+            elif conv == "depthwise":
+                kind = "depthwise_kernel"
+        values[f"{layer}/{kind}:0"] = weight.numpy()
+    with h5py.File(path, "w") as file:
+        for name, value in values.items():
+            file[f"{name.split('/')[0]}/{name}"] = value
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.h5", "published.h5"])
 def test_a_file_of_mobilenet_is_read(name, tmp_path):
-    their_mobilenet().save_weights(tmp_path / "x.weights.h5")
-    if name == "x.h5":
+    if name == "x.weights.h5":
+        their_mobilenet().save_weights(tmp_path / name)
+    elif name == "x.h5":
         their_mobilenet().save(tmp_path / name)
+    else:
+        write_as_published(tmp_path / name, their_mobilenet())
     weights = from_keras(tmp_path / name)
     assert weights.model["backbone"] == "mobilenet_v2"
     expected = rename_keras({weight.path: weight.numpy() for weight in their_mobilenet().weights})
     assert weights.values.keys() == expected.values.keys()
+    assert not weights.unknown
     for path, value in expected.values.items():
         np.testing.assert_array_equal(weights.values[path], value)
+    model = deeplabv3(**weights.model)
+    assert len(load(model, weights, part="backbone").loaded) == len(expected.values)
+
+
+def test_mobilenet_for_imagenet_is_downloaded(monkeypatch):
+    """For training, and in Python. At other widths there is none."""
+
+    def download(weights, include_top, input_shape):
+        assert weights == "imagenet" and not include_top
+        return their_mobilenet()
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", download)
+    theirs = their_mobilenet().get_layer("block_16_depthwise").weights[0].numpy()
+    arguments = {"backbone": "mobilenet_v2", "multi_grid": (1, 1, 1), "atrous_rates": ()}
+    trained, how = deeplabv3(**arguments), {"path": "imagenet", "part": "backbone", "strict": True}
+    initialize(trained, arguments, **how)
+    for model in (trained, load_model("imagenet", backbone="mobilenet_v2")):
+        np.testing.assert_array_equal(model.get_layer("unit17_depthwise_conv").weights[0], theirs)
+    there = "for the backbones .*mobilenet_v2, not mobilenet_v2_050"
+    with pytest.raises(ValueError, match=there):
+        load_model("imagenet", backbone="mobilenet_v2_050")
+    with pytest.raises(ValueError, match=f"{there}.* --config.init_from.path=FILE.h5"):
+        initialize(None, {**arguments, "backbone": "mobilenet_v2_050"}, **how)
 
 
 def test_mobilenets_of_another_width_are_refused():
     """At 0.5 Keras's are rounded to multiples of 8, the authors' are not."""
     narrow = {weight.path: weight.numpy() for weight in their_mobilenet(0.5).weights}
-    with pytest.raises(ValueError, match=r"unit2_project is of shape \(1, 1, 48, 16\); .*_050 is"):
+    said = r"alpha 1: its unit2_project is of shape \(1, 1, 48, 16\); .*_050 is"
+    with pytest.raises(ValueError, match=f"{said} .* rounded to multiples of 8"):
         rename_keras(narrow)
 
 
