@@ -27,9 +27,10 @@ HEAD = {
 }
 DEEPLABV3_PLUS = re.compile(r"decoder/|aspp\d_(depthwise|pointwise)/")
 SLOTS = r"Momentum|(Adam|RMSProp|Ftrl)(_1)?|Adagrad|Adadelta(_1)?|ExponentialMovingAverage"
-# Training's variables, and of a network for ImageNet its mean pixel and its classifier.
+# Training's variables, the ranges of quantization-aware training, and of a network for ImageNet its
+# mean pixel and its classifier.
 IGNORED = (
-    rf".*/({SLOTS})|global_step|beta[12]_power|resnet_v1_\w+/(mean_rgb|logits/(weights|biases))"
+    rf".*/({SLOTS})|.*_quant/.*|global_step|beta[12]_power|resnet_v1_\w+/(mean_rgb|logits/(weights|biases))"
     r"|MobilenetV2/(Conv_1|Logits)/.*"
 )
 MOBILENET = "MobilenetV2"  # Its scope.
@@ -60,9 +61,10 @@ def from_tf1(file: pathlib.Path) -> Weights:
 def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
     """Variables by the authors' names -> the same by ours.
 
-    An optimizer's variables, ImageNet's logits and mean_rgb are left out. The rates of a
-    segmentation model are in no variable: they are taken to be MULTI_GRID and ATROUS_RATES.
-    Raises ValueError where they are of another network, or of another mean pixel.
+    An optimizer's variables, moving averages of weights, ranges of quantization, ImageNet's logits
+    and mean_rgb are left out. The rates of a segmentation model are in no variable: they are taken
+    to be MULTI_GRID, in a ResNet, and ATROUS_RATES. Raises ValueError where they are of another
+    network, or of another mean pixel.
     """
     if later := next(filter(DEEPLABV3_PLUS.match, sorted(foreign)), None):
         raise ValueError(f"It is DeepLabv3+, not DeepLabv3: it has {later}.")
@@ -71,7 +73,7 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
     weights = rename(foreign, _names(scope, is_mobilenet), IGNORED)
     values = dict(weights.values)
     if is_mobilenet:
-        backbone = identify_mobilenet(values, "the authors")
+        backbone = identify_mobilenet(values, "the authors with depth multiplier 1 or 0.5")
     else:
         backbone = identify_backbone(values, "the authors", pixels=AUTHORS, beta=SYMMETRIC)
         _check_mean(foreign.get(f"{scope}/mean_rgb"), backbone)

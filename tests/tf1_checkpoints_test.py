@@ -8,13 +8,12 @@ import pytest
 import tensorflow as tf
 
 from model.deeplabv3 import deeplabv3
-from model.mobilenet import UNITS
 from model.resnet import RESNETS, resnet
 from pretrained.open_weights import open_weights
 from pretrained.tf1_checkpoints import rename_tf1
 from pretrained.weights import load
-from tests.foreign_networks import TF1_KINDS, random_values, tf1_shapes
-from tests.foreign_networks import UNITS as RESNET_UNITS
+from tests.foreign_networks import TF1_KINDS, UNITS, random_values, tf1_shapes
+from tests.mobilenet_test import RATES, STRIDES, WIDTHS
 
 # Of block1 to block4, where the stride is in a block's first 1x1 conv, as He's: strides, rates.
 HES = {
@@ -52,7 +51,7 @@ class Network:
             if f"{scope}/{name}/weights" in self.values:
                 x = self.conv(x, f"{scope}/{name}", stride=stride)
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
-        for block, units in enumerate(RESNET_UNITS[self.depth]):
+        for block, units in enumerate(UNITS[self.depth]):
             stride, rate = (plan[block] for plan in HES[output_stride])
             for unit in range(units):
                 name = f"{scope}/block{block + 1}/unit_{unit + 1}/bottleneck_v1"
@@ -164,7 +163,7 @@ def test_checkpoints_of_the_real_size_are_read_back(depth, beta, tmp_path):
     assert weights.model["multi_grid"] == (1, 2, 4) and weights.model["atrous_rates"] == (6, 12, 18)
 
 
-def mobilenet_values(num_classes):
+def mobilenet_values(num_classes, depth_multiplier=1.0):
     """The variables of a checkpoint, as slim's mobilenet_v2.py and deeplab's model.py name them."""
     shapes = {}
 
@@ -172,48 +171,117 @@ def mobilenet_values(num_classes):
         shapes[f"{name}/{kind}"] = shape
         shapes.update({f"{name}/BatchNorm/{k}": (channels or shape[3],) for k in TF1_KINDS})
 
-    conv_bn("MobilenetV2/Conv", (3, 3, 3, 32))
-    channels = 32
-    for i, (width, _, expansion) in enumerate(UNITS):
+    channels = int(32 * depth_multiplier)
+    conv_bn("MobilenetV2/Conv", (3, 3, 3, channels))
+    for i, width in enumerate(WIDTHS[depth_multiplier]):
         name = f"MobilenetV2/expanded_conv{f'_{i}' if i else ''}"
-        if expansion > 1:
-            conv_bn(f"{name}/expand", (1, 1, channels, expansion * channels))
-        expanded = expansion * channels
+        expanded = 6 * channels if i else channels
+        if i:
+            conv_bn(f"{name}/expand", (1, 1, channels, expanded))
         conv_bn(f"{name}/depthwise", (3, 3, expanded, 1), "depthwise_weights", expanded)
         conv_bn(f"{name}/project", (1, 1, expanded, width))
         channels = width
     if num_classes:
-        conv_bn("image_pooling", (1, 1, 320, 256))
-        conv_bn("aspp0", (1, 1, 320, 256))
+        conv_bn("image_pooling", (1, 1, channels, 256))
+        conv_bn("aspp0", (1, 1, channels, 256))
         conv_bn("concat_projection", (1, 1, 512, 256))
         shapes["logits/semantic/weights"] = (1, 1, 256, num_classes)
         shapes["logits/semantic/biases"] = (num_classes,)
-        shapes["aspp0/weights/Momentum"] = (1, 1, 320, 256)
+        shapes["aspp0/weights/Momentum"] = (1, 1, channels, 256)
+        # Of quantization-aware training, in the checkpoints of 8 bits.
+        shapes["MobilenetV2/Conv/weights_quant/min"] = ()
+        shapes["MobilenetV2/Conv/act_quant/MobilenetV2/Conv/act_quant/max/biased"] = ()
     else:
-        conv_bn("MobilenetV2/Conv_1", (1, 1, 320, 1280))
+        conv_bn("MobilenetV2/Conv_1", (1, 1, channels, 1280))
         shapes["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = (1, 1, 1280, 1001)
         shapes["MobilenetV2/Logits/Conv2d_1c_1x1/biases"] = (1001,)
-        shapes["MobilenetV2/Conv/weights/ExponentialMovingAverage"] = (3, 3, 3, 32)
-    return random_values(shapes)
+        shapes["MobilenetV2/Conv/weights/ExponentialMovingAverage"] = shapes[
+            "MobilenetV2/Conv/weights"
+        ]
+        shapes["MobilenetV2/Conv/BatchNorm/gamma/RMSProp_1"] = (int(32 * depth_multiplier),)
+    values = random_values(shapes)
+    for name in values:
+        if name.endswith("depthwise_weights"):  # The sum is of 9 numbers alone.
+            values[name] *= np.sqrt(shapes[name][2], dtype=np.float32)
+    values["MobilenetV2/Conv/weights"] *= 64  # Pixels are in -1..1.
+    return values
 
 
+def mobilenet_logits(values, depth_multiplier, pixels, output_stride):
+    """The authors' network in TensorFlow's own operations, padded SAME, by slim's names."""
+
+    def batch_norm(x, name, activation, epsilon):
+        gamma, beta, mean, variance = (values[f"{name}/BatchNorm/{kind}"] for kind in TF1_KINDS)
+        x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+        return activation(x) if activation else x
+
+    def conv(x, name, *, stride=1, activation=tf.nn.relu6, epsilon=1e-3):
+        x = tf.nn.conv2d(x, values[f"{name}/weights"], stride, "SAME")
+        return batch_norm(x, name, activation, epsilon)
+
+    x = conv(pixels, "MobilenetV2/Conv", stride=2)
+    plan = zip(WIDTHS[depth_multiplier], STRIDES[output_stride], RATES[output_stride], strict=True)
+    for i, (width, stride, rate) in enumerate(plan):
+        name, before = f"MobilenetV2/expanded_conv{f'_{i}' if i else ''}", x
+        x = conv(x, f"{name}/expand") if i else x
+        kernel = values[f"{name}/depthwise/depthwise_weights"]
+        x = tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME", dilations=[rate] * 2)
+        x = batch_norm(x, f"{name}/depthwise", tf.nn.relu6, 1e-3)
+        x = conv(x, f"{name}/project", activation=None)
+        x = x + before if stride == 1 and before.shape[3] == width else x
+    head = {"activation": tf.nn.relu, "epsilon": 1e-5}  # deeplab/model.py.
+    pooled = conv(tf.reduce_mean(x, [1, 2], keepdims=True), "image_pooling", **head)
+    pooled = tf.broadcast_to(pooled, [*x.shape[:3], 256])
+    x = tf.concat([pooled, conv(x, "aspp0", **head)], 3)
+    x = conv(x, "concat_projection", **head)
+    weights, biases = (values[f"logits/semantic/{kind}"] for kind in ("weights", "biases"))
+    return tf.nn.conv2d(x, weights, 1, "VALID") + biases
+
+
+@pytest.mark.parametrize("depth_multiplier, output_stride", [(1.0, 16), (0.5, 8)])
+def test_the_logits_of_mobilenet_are_the_authors(depth_multiplier, output_stride):
+    values = mobilenet_values(21, depth_multiplier)
+    # As small as the epsilons, which differ: of the backbone's stem, and of the head.
+    for name in ("MobilenetV2/Conv", "aspp0", "concat_projection"):
+        variance = values[f"{name}/BatchNorm/moving_variance"]
+        values[f"{name}/BatchNorm/gamma"] *= 0.1
+        variance[::2] *= 1e-3
+    weights = rename_tf1(values)
+    model = deeplabv3(**{**weights.model, "output_stride": output_stride})
+    load(model, weights)
+    image = image_of((65, 97))  # Where SAME pads on all sides alike, as ours at any size.
+    theirs = mobilenet_logits(values, depth_multiplier, image / 127.5 - 1, output_stride)
+    agree(keras.Model(model.input, model.get_layer("logits").output)(image), theirs, 1e-4)
+
+
+@pytest.mark.parametrize("depth_multiplier", WIDTHS)
 @pytest.mark.parametrize("num_classes, part", [(None, "backbone"), (21, "whole")])
-def test_mobilenets_checkpoints_are_read(num_classes, part, tmp_path):
-    values = mobilenet_values(num_classes)
+def test_mobilenets_checkpoints_are_read(num_classes, part, depth_multiplier, tmp_path):
+    values = mobilenet_values(num_classes, depth_multiplier)
     write(tmp_path / "model.ckpt", values)
     weights = open_weights(str(tmp_path / "model.ckpt"), "")
-    assert weights.model["backbone"] == "mobilenet_v2" and weights.model["atrous_rates"] == ()
+    backbone = {1.0: "mobilenet_v2", 0.5: "mobilenet_v2_050"}[depth_multiplier]
+    assert weights.model["backbone"] == backbone and weights.model["atrous_rates"] == ()
     assert weights.model.get("num_classes") == num_classes
     model = deeplabv3(**weights.model)
     report = load(model, weights, part=part)
     assert not report.unknown and not report.missing
-    assert len(report.skipped) == (1 if num_classes else 8)
+    assert len(report.loaded) + len(report.skipped) == len(values)
+    assert len(report.skipped) == (3 if num_classes else 9)
     theirs = values["MobilenetV2/expanded_conv_16/depthwise/depthwise_weights"]
     np.testing.assert_array_equal(model.get_layer("unit17_depthwise_conv").weights[0], theirs)
-    if num_classes:  # Image pooling comes first in theirs, last in ours.
-        kernel = model.get_layer("aspp_project_conv").weights[0].numpy()
-        theirs = values["concat_projection/weights"]
-        np.testing.assert_array_equal(kernel, np.roll(theirs, -256, axis=2))
+
+
+def test_slims_narrow_mobilenet_is_named():
+    """Its widths are rounded to multiples of 8, as those of keras.applications."""
+    values = mobilenet_values(None, 0.5)
+    name = "MobilenetV2/expanded_conv_1/project/weights"
+    values[name] = np.zeros((1, 1, 48, 16), np.float32)
+    said = (
+        r"unit2_project is of shape \(1, 1, 48, 16\); that of mobilenet_v2_050 is \(1, 1, 48, 12\)"
+    )
+    with pytest.raises(ValueError, match=f"{said}. Narrow networks of slim .*multiples of 8"):
+        rename_tf1(values)
 
 
 def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
@@ -235,8 +303,9 @@ def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
     "more", ["decoder/feature_projection0/weights", "aspp1_depthwise/depthwise_weights"]
 )
 def test_deeplabv3_plus_is_refused(more):
-    with pytest.raises(ValueError, match=f"It is DeepLabv3\\+, not DeepLabv3: it has {more}"):
-        rename_tf1({**values_of("tiny", True, 21), more: np.zeros((1, 1, 3, 3))})
+    for values in (values_of("tiny", True, 21), mobilenet_values(21, 0.5)):
+        with pytest.raises(ValueError, match=f"It is DeepLabv3\\+, not DeepLabv3: it has {more}"):
+            rename_tf1({**values, more: np.zeros((1, 1, 3, 3))})
 
 
 def test_another_network_is_refused():
