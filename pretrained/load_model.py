@@ -22,8 +22,8 @@ def load_model(
     """A file of third-party weights, or "imagenet" -> a model of deeplabv3 with them.
 
     What the weights lack is random: ASPP and the classifier where they are a backbone's. A
-    checkpoint of TensorFlow 1 does not contain its rates: multi_grid (1, 2, 4) and atrous_rates
-    (6, 12, 18) are assumed.
+    TensorFlow 1 checkpoint of a ResNet does not contain its rates: multi_grid (1, 2, 4) and
+    atrous_rates (6, 12, 18) are assumed.
 
     Args:
       path: torchvision's .pth, keras.applications' .h5, a .tflite of the authors' MobileNetV2, a

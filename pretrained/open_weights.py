@@ -18,8 +18,9 @@ def open_weights(path: str, backbone: str) -> Weights:
 
     Args:
       path: "imagenet" for keras.applications', downloaded; a run's folder, a folder of checkpoints
-        or a checkpoint of ours; a TensorFlow 1 checkpoint of slim or deeplab; keras.applications'
-        .h5; torchvision's .pth; a .tflite of the authors' MobileNetV2.
+        or a checkpoint of ours; a TensorFlow 1 checkpoint of slim or deeplab, of a ResNet or
+        MobileNetV2; keras.applications' .h5 of the same; torchvision's .pth; a .tflite of the
+        authors' MobileNetV2.
       backbone: a key of BACKBONES, for "imagenet" alone.
 
     Raises:
