@@ -28,3 +28,14 @@ def test_a_model_of_one_class_has_nothing_to_learn():
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch of 4 cannot be shared equally by 3 devices"):
         train.check(small_config(), devices(3))
+
+
+@pytest.mark.parametrize(
+    "field, value", [("freeze_batch_norm", True), ("backbone_learning_rate_factor", 0.05)]
+)
+def test_what_is_for_trained_weights_is_refused_for_random_ones(field, value):
+    with pytest.raises(ValueError, match="For random weights set --config.freeze_batch_norm=False"):
+        train.check(small_config(**{field: value}), devices(1))
+    train.check(small_config(**{field: value, "init_from.path": "x"}), devices(1))
+    with pytest.raises(ValueError, match="factor is -1; it must be 0 or more"):
+        train.check(small_config(backbone_learning_rate_factor=-1), devices(1))

@@ -86,6 +86,7 @@ PARSED = {
     "--config.freeze_batch_norm=False --config.learning_rate=0.05": VOC,
     "python predict.py --run=deeplabv3_mnv2_pascal_quant.tflite photo.jpg": "needs the file",
     "python eval.py --run=deeplabv3_mnv2_pascal_quant.tflite": "needs the file",
+    "python eval.py --run=deeplabv3_mnv2_pascal_quant.tflite --output_stride=8": "needs the file",
     "python export.py --run=deeplabv3_mnv2_pascal_quant.tflite --output_stride=8": (
         "needs the file"
     ),

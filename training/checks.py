@@ -41,24 +41,19 @@ def check_training(
         )
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate is {learning_rate}; it must be over 0.")
-    factor = f"backbone_learning_rate_factor is {backbone_learning_rate_factor}"
     if not 0 <= backbone_learning_rate_factor < math.inf:
+        factor = f"backbone_learning_rate_factor is {backbone_learning_rate_factor}"
         raise ValueError(f"{factor}; it must be 0 or more.")
-    if backbone_learning_rate_factor < 1 and not has_initial_weights:
-        raise ValueError(
-            f"{factor}, which is for a trained backbone, and this one starts from random weights: "
-            "name trained ones with --config.init_from.path, or use "
-            "--config.backbone_learning_rate_factor=1."
-        )
     if batch_size % num_replicas:
         raise ValueError(
             f"A batch of {batch_size} cannot be shared equally by {num_replicas} devices; choose "
             "another --config.train_data.batch_size."
         )
-    if freeze_batch_norm and not has_initial_weights:
+    if not has_initial_weights and (freeze_batch_norm or backbone_learning_rate_factor < 1):
         raise ValueError(
-            "freeze_batch_norm keeps batch norm's statistics, and those of random weights come "
-            "from no image: name trained weights with --config.init_from.path."
+            "freeze_batch_norm and a backbone_learning_rate_factor below 1 are for trained weights: "
+            "name some with --config.init_from.path. For random weights set "
+            "--config.freeze_batch_norm=False --config.backbone_learning_rate_factor=1"
         )
 
 
