@@ -37,5 +37,5 @@ def test_what_is_for_trained_weights_is_refused_for_random_ones(field, value):
     with pytest.raises(ValueError, match="For random weights set --config.freeze_batch_norm=False"):
         train.check(small_config(**{field: value}), devices(1))
     train.check(small_config(**{field: value, "init_from.path": "x"}), devices(1))
-    with pytest.raises(ValueError, match="factor is -1; it must be 0 or more"):
+    with pytest.raises(ValueError, match="factor is -1.0; it must be 0 or more"):
         train.check(small_config(backbone_learning_rate_factor=-1), devices(1))
