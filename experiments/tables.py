@@ -66,13 +66,17 @@ def find_rows(names: Iterable[str], scale: str = "paper") -> dict[str, base.Row]
 def without_missing(rows: Mapping[str, base.Row], scale: str) -> list[str]:
     """Rows as find_rows gives them -> the names of those that a scale offers; prints the others.
 
-    Rows that are unavailable at the paper's scale have a config, too.
+    Rows that are unavailable at the paper's scale have a config, too. Raises ValueError where the
+    scale offers none.
     """
     missing = {name: base.unavailable_at(scale, row.overrides) for name, row in rows.items()}
     for name, reason in missing.items():
         if reason:
             print(f"{name} is skipped: {reason}.")
-    return [name for name, reason in missing.items() if not reason]
+    there = [name for name, reason in missing.items() if not reason]
+    if not there:
+        raise ValueError(f"None of these rows is available at the scale {scale}.")
+    return there
 
 
 def config_of(run: str, scale: str = "paper") -> ml_collections.ConfigDict:

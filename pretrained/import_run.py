@@ -12,7 +12,9 @@ from data.classes import VOC_CLASS_NAMES, voc_palette
 from data.features import class_metadata
 from data.files import write_json
 from model.deeplabv3 import deeplabv3
+from model.mobilenet import MOBILENETS
 from pretrained.initialize import describe
+from pretrained.mobilenet_weights import NETWORK
 from pretrained.open_weights import is_checkpoint, named_file, open_weights
 from pretrained.weights import Weights, load
 from training.checkpoints import Checkpoints, run_of_checkpoint
@@ -81,10 +83,13 @@ def _check(path, weights, config):
 
 def _train_command(path, weights, config):
     """The command that trains from all of the weights but their logits."""
-    command = ["python train.py --config=experiments/base.py"]
+    start, model = "experiments/base.py", config["model"]
+    if weights.model["backbone"] in MOBILENETS:  # They have a scale, which sets these fields.
+        start, model = f"{start}:voc_mobile", {**model, "backbone": "mobilenet_v2", **NETWORK}
+    command = [f"python train.py --config={start}"]
     for field in ("backbone", "head", "multi_grid", "atrous_rates", "image_pooling"):
         value = weights.model.get(field)
-        if value is not None and _as_json(value) != config["model"][field]:
+        if value is not None and _as_json(value) != _as_json(model[field]):
             command.append(f"--config.model.{field}={shlex.quote(str(value).replace(' ', ''))}")
     command.append(f"--config.init_from.path={path}")
     if "num_classes" in weights.model:

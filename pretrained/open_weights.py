@@ -31,12 +31,13 @@ def open_weights(path: str, backbone: str) -> Weights:
     if path == "imagenet":
         return download_imagenet(backbone)
     file = named_file(path)
+    suffix = "" if file.is_dir() else file.suffix  # A folder is a run's, whatever its name.
     try:
-        if file.suffix in torchvision_models.SUFFIXES:
+        if suffix in torchvision_models.SUFFIXES:
             return from_torchvision(file)
-        if file.suffix in keras_applications.SUFFIXES:
+        if suffix in keras_applications.SUFFIXES:
             return from_keras(file)
-        if file.suffix in tflite_models.SUFFIXES:
+        if suffix in tflite_models.SUFFIXES:
             return from_tflite(file)
         if is_checkpoint(file) and not any(n.startswith("model/") for n in variable_names(file)):
             return from_tf1(file)

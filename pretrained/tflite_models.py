@@ -26,11 +26,13 @@ CONVOLUTIONS = {
     "CONV_2D": schema.Conv2DOptions,
     "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions,
 }
+LARGEST_PIXEL = 1.1  # Of -1..1, with a margin for rounding.
 POOLING = ("AVERAGE_POOL_2D", "MEAN")
-TYPES = {  # Of the constants that are read.
+TYPES = {  # Of the tensors that are read.
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.INT8: np.int8,
     schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT16: np.int16,
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
 }
@@ -72,13 +74,15 @@ def from_tflite(file: pathlib.Path) -> Weights:
 
     The graph says which convolution is which; the names of its tensors do not matter. A
     classification network's own layers are left out. Raises ValueError where the file is damaged,
-    of another network, or of another precision than float32 and full integers.
+    of another network, of other pixels than -1..1, as far as it says, or of another precision than
+    float32 and full integers.
     """
     tensors, operators = read_graph(file.read_bytes())
     convs = [read_conv(op, tensors, operators) for op in operators if op.name in CONVOLUTIONS]
     backbone = identify_network(convs)
     layers = list(kernel_shapes(backbone))
     named = dict(zip(layers, convs, strict=False))
+    check_pixels(tensors[named["conv1"].operator.inputs[0]])
     others = convs[len(layers) :]
     model = {"backbone": backbone, **NETWORK}
     rolled = ()
@@ -108,7 +112,7 @@ def from_tflite(file: pathlib.Path) -> Weights:
 def read_graph(data: bytes) -> tuple[list[Tensor], list[Operator]]:
     """A file's bytes -> tensors and operators. Raises ValueError where it is damaged."""
     if data[4:8] != IDENTIFIER:
-        raise ValueError("it is damaged, or not a TFLite file.")
+        raise ValueError("it is damaged, or not a TFLite file. Fetch it again.")
     try:
         model = schema.Model.GetRootAsModel(data, 0)
         graph = model.Subgraphs(0)
@@ -117,7 +121,7 @@ def read_graph(data: bytes) -> tuple[list[Tensor], list[Operator]]:
         for index in itertools.chain.from_iterable((*op.inputs, op.output) for op in operators):
             tensors[index]  # noqa: B018 (an IndexError where there is none)
     except (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-        raise ValueError(f"it is damaged: {first_line(e)}") from e
+        raise ValueError(f"it is damaged or incomplete. Fetch it again. ({first_line(e)})") from e
     return tensors, operators
 
 
@@ -211,6 +215,23 @@ def identify_network(convs: Sequence[Conv]) -> str:
     )
 
 
+def check_pixels(tensor: Tensor) -> None:
+    """The input of the first convolution -> ValueError where its range is not that of -1..1.
+
+    Only quantized files have it. It may be smaller, since converters measure it on some images.
+    """
+    dtype = np.dtype(TYPES.get(tensor.type, np.float32))
+    if not tensor.scale.size or dtype.kind == "f":
+        return
+    limits = np.iinfo(dtype)
+    low, high = (np.array([limits.min, limits.max]) - tensor.zero_point[0]) * tensor.scale[0]
+    if not (-LARGEST_PIXEL < low < 0 < high < LARGEST_PIXEL):
+        raise ValueError(
+            f"Its pixels are normalized to {low:.2f}..{high:.2f}, and those of the authors' "
+            "MobileNetV2 to -1..1: weights for other pixels are not supported."
+        )
+
+
 def find_head(
     operators: Sequence[Operator], head: Sequence[Conv], *, features: Conv
 ) -> tuple[dict[str, Conv], bool]:
@@ -220,6 +241,7 @@ def find_head(
     pooling and a 1x1 convolution.
     """
     makers = {op.output: op for op in operators}
+    concatenations = [op for op in operators if op.name == "CONCATENATION"]
     found, branches = {}, {}
     for conv in head:
         path = _path_back(conv.operator.inputs[0], makers)
@@ -230,20 +252,20 @@ def find_head(
         else:
             layer = "aspp_project" if path and path[-1].name == "CONCATENATION" else "logits"
         found[layer] = conv
-    (concatenation,) = (op for op in operators if op.name == "CONCATENATION")
-    ends = [_path_back(tensor, makers) for tensor in concatenation.inputs]
+    ends = [_path_back(tensor, makers) for tensor in concatenations[0].inputs]
     order = [branches.get(path[-1].output) if path else None for path in ends]
-    kernels_are_1x1 = all(conv.kernel.shape[:2] == (1, 1) for conv in head)
+    sizes = ["{} x {}".format(*conv.kernel.shape[:2]) for conv in head]
     if (
-        len(head) != 4
+        len(concatenations) != 1
+        or sizes != ["1 x 1"] * 4
         or found.keys() != {"aspp_pool_1x1", "aspp_1x1", "aspp_project", "logits"}
-        or not kernels_are_1x1
         or None in order
         or len({*order}) != 2
     ):
         raise ValueError(
-            f"Its head is not the authors' for MobileNetV2, which is image pooling and one 1x1 "
-            f"convolution: it has {len(head)} convolutions, where that has 4."
+            "Its head is not the authors' for MobileNetV2, which has four 1 x 1 convolutions: of "
+            "the features, of their mean, of both concatenated, and the classifier. It has "
+            f"{len(concatenations)} concatenations, and convolutions of {', '.join(sizes)}."
         )
     return found, order[0] == "aspp_pool_1x1"
 

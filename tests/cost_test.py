@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -16,9 +17,12 @@ from tests.conftest import ROOT
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
-def config(backbone="resnet_tiny", output_stride=16, crop_size=81, batch_size=8):
+def config(backbone="resnet_tiny", output_stride=16, crop_size=81, batch_size=8, frozen=False):
     changed = base.get_config()
     changed.model.backbone, changed.model.output_stride = backbone, output_stride
+    changed.freeze_batch_norm = bool(frozen)
+    if backbone.startswith("mobilenet"):
+        changed.model.multi_grid, changed.model.atrous_rates = (1, 1, 1), ()
     changed.train_data.crop_size, changed.train_data.batch_size = crop_size, batch_size
     return changed
 
@@ -47,9 +51,36 @@ def test_multiply_adds_are_those_published(output_stride, scales, flip, publishe
 def test_multiply_adds_of_mobilenet_are_those_published(output_stride, scales, flip, published):
     """In the authors' model zoo."""
     ours = config("mobilenet_v2")
-    ours.model.multi_grid, ours.model.atrous_rates = (1, 1, 1), ()
     ours.eval = dict(output_stride=output_stride, scales=scales, flip=flip)
     assert cost.inference_multiply_adds(ours) / 1e9 == pytest.approx(published, rel=0.005)
+
+
+@pytest.mark.parametrize("multiplier, backbone", [(1, "mobilenet_v2"), (0.5, "mobilenet_v2_050")])
+def test_a_mobilenet_is_counted_as_by_hand(multiplier, backbone):
+    """A 1x1 conv has a weight per pair of channels, a depthwise one nine per channel."""
+    side, channels = 257, int(32 * multiplier)
+    parameters = 27 * channels + 2 * channels
+    total = side**2 * 27 * channels
+    blocks = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 1), (320, 1, 1))
+    for full_width, repeats, first_stride in blocks:
+        for repeat in range(repeats):
+            stride = 1 if repeat else first_stride
+            expanded = channels if full_width == 16 else 6 * channels
+            width = int(full_width * multiplier)
+            if full_width != 16:
+                parameters += channels * expanded + 2 * expanded
+                total += side**2 * channels * expanded
+            side = (side - 1) // stride + 1
+            rate = 2 if full_width == 320 or (full_width == 160 and repeat) else 1
+            parameters += 9 * expanded + 2 * expanded + expanded * width + 2 * width
+            total += (-(-side // rate) * rate) ** 2 * 9 * expanded + side**2 * expanded * width
+            channels = width
+    head = 2 * (channels * 256 + 512) + 512 * 256 + 512 + 256 * 21 + 21
+    model = cost._model(**config(backbone).model)
+    assert cost.count_parameters(model) == parameters + head
+    pixels = side**2
+    total += pixels * (channels * 256 + 512 * 256 + 256 * 21) + channels * 256
+    assert cost.multiply_adds(model, 513) == total
 
 
 def test_multiply_adds_are_counted_as_by_hand():
@@ -80,12 +111,13 @@ def test_what_is_useful_is_less_than_what_is_counted_and_grows_with_scales():
 
 
 def test_memory_grows_with_what_is_kept():
-    """And is smaller in half precision, and where the labels are downsampled."""
+    """And is smaller in half precision, with frozen batch norm and with downsampled labels."""
     one, two, four = (cost.step_bytes(config(batch_size=2**i)) for i in range(3))
     assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
     half, downsampled = config(batch_size=4), config(batch_size=4)
     half.precision, downsampled.upsample_logits = "mixed_bfloat16", False
     assert one < cost.step_bytes(half) < four
+    assert one < cost.step_bytes(config(batch_size=4, frozen=True)) < four
     upsampled = 2 * 4 * 81**2 * 21 * 4  # Two copies of [4, 81, 81, 21] float32,
     small = 2 * 4 * 6**2 * 21 * 4  # less two at the features' size.
     assert four - cost.step_bytes(downsampled) == upsampled - small
@@ -97,8 +129,11 @@ def test_memory_grows_with_what_is_kept():
     [
         ("resnet_tiny", 16, 129, 8),
         ("resnet_tiny", 8, 161, 8),
+        ("mobilenet_v2", 16, 161, 4, 1),  # With frozen batch norm.
         pytest.param(("resnet50", 16, 161, 2), marks=pytest.mark.slow),
         pytest.param(("resnet50", 8, 161, 2), marks=pytest.mark.slow),
+        pytest.param(("resnet50", 16, 161, 2, 1), marks=pytest.mark.slow),
+        pytest.param(("mobilenet_v2", 8, 161, 4), marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_that_of_a_training_step(network):
@@ -118,9 +153,14 @@ def measure(backbone, *sizes):
     ours = config(backbone, *map(int, sizes))
     size = (ours.train_data.batch_size, *2 * [ours.train_data.crop_size])
     optimizer = cost.make_optimizer(ours.learning_rate, steps=ours.steps)
-    state = cost.make_state(cost.deeplabv3(**ours.model), optimizer)
+    model = cost.deeplabv3(**ours.model)
+    if ours.freeze_batch_norm:
+        cost.freeze_batch_norm(model)
+    state = cost.make_state(model, optimizer)
     train_step = cost.make_train_step(state, tf.distribute.get_strategy())
-    images, labels = tf.zeros((*size, 3), tf.uint8), tf.zeros(size, tf.int32)
+    rng = np.random.default_rng(0)  # A system may keep no pages of zeros.
+    images = tf.constant(rng.integers(0, 256, (*size, 3), np.uint8))
+    labels = tf.constant(rng.integers(0, 21, size, np.int32))
     train_step.get_concrete_function(images, labels)
     gc.collect()
     before = memory("VmRSS")

@@ -188,7 +188,11 @@ def test_a_stride_at_the_wrong_place_fails():
 
 @pytest.mark.parametrize(
     "arguments, said",
-    [(["table99"], "No table 'table99'"), (["table9:mg"], "No row 'mg' in table9")],
+    [
+        (["table99"], "No table 'table99'"),
+        (["table9:mg"], "No row 'mg' in table9"),
+        (["table3", "--scale=voc_mobile"], "None of these rows is available at the scale voc_m"),
+    ],
 )
 def test_mistakes_are_named(monkeypatch, capsys, arguments, said):
     code, _ = run(monkeypatch, capsys, *arguments)

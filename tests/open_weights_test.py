@@ -205,9 +205,9 @@ def test_what_cannot_be_read_is_named_in_a_line(files, name, monkeypatch):
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("path", [".", "..", "empty"])
+@pytest.mark.parametrize("path", [".", "..", "empty", "empty.h5", "empty.pth", "empty.tflite"])
 def test_a_folder_without_checkpoints_is_named(path, tmp_path, monkeypatch):
-    (tmp_path / "inner" / "empty").mkdir(parents=True)
+    (tmp_path / "inner" / path).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(tmp_path / "inner")
     with pytest.raises(FileNotFoundError, match=f"^There is no checkpoint in {re.escape(path)} to"):
         open_weights(path, "")

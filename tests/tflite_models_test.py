@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from experiments import base
 from model.deeplabv3 import deeplabv3
@@ -18,13 +19,15 @@ from tests.mobilenet_test import RATES, STRIDES, WIDTHS
 
 SIDE = 65
 PUBLISHED = ROOT.parent / "shared" / "weights"  # Not part of the project.
+VOC = PUBLISHED.parent / "data" / "VOCdevkit" / "VOC2012"
 SEGMENTS = {"deeplabv3_mnv2_pascal_quant": 0.985, "deeplabv3_mnv2_dm05_pascal_quant": 0.975}
+PLAIN_KERNELS = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 def authors_network(output_stride=16, *, depth_multiplier=0.5, kind="pooling first"):
     """The authors' network in Keras's own layers: [1, SIDE, SIDE, 3] in -1..1 -> its output.
 
-    kind: which branch of ASPP is concatenated first; or "classifier", or "no pooling".
+    kind: which branch of ASPP is concatenated first; or "classifier", "no pooling", or "decoder".
     """
     keras.utils.set_random_seed(0)
 
@@ -62,12 +65,22 @@ def authors_network(output_stride=16, *, depth_multiplier=0.5, kind="pooling fir
     pooled = keras.ops.tile(pooled, (1, *x.shape[1:3], 1))
     branches = {"pooling first": [pooled, pixels], "pooling last": [pixels, pooled]}.get(kind)
     y = keras.layers.Concatenate()(branches or [pixels, conv(x, 256, 3, dilation_rate=6)])
-    logits = conv(conv(y, 256, activation="relu"), 21)
+    y = conv(y, 256, activation="relu")
+    if kind == "decoder":
+        y = keras.layers.Concatenate()([y, conv(x, 48)])
+    logits = conv(y, 21)
     return keras.Model(images, logits)
 
 
-def convert(network, file, precision="float32"):
-    """A network -> the file that TensorFlow's converter makes of it."""
+def normalize(images):
+    return images / 127.5 - 1
+
+
+def convert(network, file, precision="float32", *, normalize=normalize):
+    """A network -> the file that TensorFlow's converter makes of it.
+
+    normalize: how the images are that int8's ranges are measured on.
+    """
     values = [(weight, weight.numpy()) for weight in network.weights]
 
     @tf.function(input_signature=[tf.TensorSpec((1, SIDE, SIDE, 3))])
@@ -91,16 +104,21 @@ def convert(network, file, precision="float32"):
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype("float32")
 
 
-def normalize(images):
-    return images / 127.5 - 1
+def run_interpreter(file, images, **options):
+    return interpret(file, **options)(images)
 
 
-def run_interpreter(file, images):
-    interpreter = tf.lite.Interpreter(str(file))
+def interpret(file, **options):
+    """A file -> the function that its interpreter makes of it."""
+    interpreter = tf.lite.Interpreter(str(file), **options)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    def run(images):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return run
 
 
 def loaded(file):
@@ -177,8 +195,10 @@ def test_a_classifier_fills_the_backbone_alone(tmp_path, monkeypatch):
     features = next(layer for layer in network.layers[::-1] if layer.output.shape[3] == 160)
     expected = keras.Model(network.input, features.output)(normalize(IMAGE))
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.std(expected))
-    with pytest.raises(ValueError, match="holds a backbone only.*multi_grid='\\(1,1,1\\)'"):
+    command = "base.py:voc_mobile --config.model.backbone=mobilenet_v2_050 --config.init_from"
+    with pytest.raises(ValueError, match=f"holds a backbone only.*{command}.path=x.tflite$"):
         import_run("x.tflite", base.as_data(base.get_config()))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -196,10 +216,21 @@ def test_other_networks_are_named(tmp_path):
     for network, said in (
         (kerass, r"number 6 is of shape .*; mobilenet_v2_050 has .* there \(unit2_project\)"),
         (small, r"of its 1 convolutions, number 1 is of shape \(3, 3, 3, 8\)"),
-        (authors_network(kind="no pooling"), "head is not the authors'.*has 4 convolutions"),
+        (authors_network(kind="no pooling"), "head is not.* has 1 conc.* of 1 x 1, 3 x 3, 1 x 1"),
+        (authors_network(kind="decoder"), "head is not the authors'.* has 2 concatenations"),
     ):
         with pytest.raises(ValueError, match=said):
             from_tflite(convert(network, tmp_path / "x.tflite"))
+
+
+@pytest.mark.parametrize(
+    "pixels, said", [(lambda x: x / 255, r"0\.00\.\.1\.00"), (lambda x: x / 57 - 2, "-2.*2")]
+)
+def test_pixels_of_another_convention_are_named(pixels, said, network, tmp_path):
+    """A quantized file has their range."""
+    file = convert(network, tmp_path / "x.tflite", "int8", normalize=pixels)
+    with pytest.raises(ValueError, match=f"pixels are normalized to {said}.* to -1..1"):
+        from_tflite(file)
 
 
 def test_a_damaged_file_is_said_to_be(file, tmp_path):
@@ -208,7 +239,7 @@ def test_a_damaged_file_is_said_to_be(file, tmp_path):
     rng = np.random.default_rng(0)
     for size in (0, 6, 20, *rng.integers(100, len(data), 5)):
         damaged.write_bytes(data[:size])
-        with pytest.raises(ValueError, match="it is damaged"):
+        with pytest.raises(ValueError, match="it is damaged.* Fetch it again"):
             from_tflite(damaged)
     with pytest.raises(FileNotFoundError, match="There is no file .*other.tflite"):
         open_weights(str(tmp_path / "other.tflite"), "")
@@ -232,3 +263,22 @@ def test_the_published_files_segment_as_their_own_interpreter(name):
     images = images.repeat(19, axis=1).repeat(19, axis=2)
     ours = model(images).numpy().argmax(-1)
     assert (ours == run_interpreter(file, images)).mean() > SEGMENTS[name]
+
+
+@pytest.mark.skipif(not (PUBLISHED.exists() and VOC.exists()), reason="VOC's photos are not here")
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_photos_are_segmented_as_by_the_published_files_own_interpreter(name):
+    """As nearly as two of its own sets of kernels agree, which round 8 bits in different ways."""
+    file = PUBLISHED / f"{name}.tflite"
+    ours = tf.function(loaded(file))
+    theirs, plain = interpret(file), interpret(file, experimental_op_resolver_type=PLAIN_KERNELS)
+    ids = (VOC / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[:20]
+    differ, kernels_differ = [], []
+    for each in ids:
+        with Image.open(VOC / "JPEGImages" / f"{each}.jpg") as photo:
+            images = np.asarray(photo.resize((513, 513), Image.Resampling.BILINEAR))[None]
+        expected = theirs(images)
+        differ.append((ours(images).numpy().argmax(-1) != expected).mean())
+        kernels_differ.append((plain(images) != expected).mean())
+    assert np.mean(differ) < 0.01
+    assert np.mean(differ) < 1.5 * np.mean(kernels_differ)
