@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from model.aspp import aspp, rates_at
+from model.deeplabv3 import deeplabv3
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,9 @@ def test_branches_see_just_the_taps_of_their_rates():
 
 def test_image_pooling_sees_the_whole_image():
     assert influence((3, 7), image_pooling=True).all()
+
+
+@pytest.mark.parametrize("head, rate", [("paper", 0.1), ("torchvision", 0.5)])
+def test_dropout_is_that_of_the_authors_code_and_of_torchvision(head, rate):
+    model = deeplabv3("resnet_tiny", head=head)
+    assert model.get_layer("aspp_dropout").rate == rate

@@ -71,6 +71,8 @@ def test_no_more_of_the_original_is_taken_than_the_crop_shows():
 def test_every_scale_is_drawn_and_flips_are_fair():
     crops = [draw_crop(tf.constant((90, 90)), seed(number), CROP) for number in range(200)]
     assert {int(crop.scale) for crop in crops} == set(SCALE_NUMERATORS)
+    scales = [numerator / SCALE_DENOMINATOR for numerator in SCALE_NUMERATORS]
+    assert (scales[0], scales[-1]) == (0.5, 2.0)  # Sec. 4.1.
     assert 70 < sum(bool(crop.flip) for crop in crops) < 130
 
 

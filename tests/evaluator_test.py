@@ -59,6 +59,21 @@ def test_a_perfect_prediction_scores_1_and_background_alone_little(shapes_dir):
     assert low <= wrong["miou"] <= high
 
 
+def test_an_evaluation_without_boundaries_has_all_other_scores(shapes_dir):
+    evaluation = evaluation_at(16, shapes_dir)
+    whole, counts = evaluation.score(7, {})
+    less, fewer = evaluation.score(7, {}, boundaries=False)
+    near = {"trimap_miou", "boundary_iou", "boundary_iou_per_class"}
+    assert whole.keys() - less.keys() == near
+    assert all(less[name] == whole[name] for name in less)
+    np.testing.assert_array_equal(fewer.confusions, counts.confusions)
+    assert fewer.ids == counts.ids and fewer.trimap is None and fewer.boundary is None
+    # A class that no label has takes no part in the mean of boundary IoU.
+    there = counts.confusions.sum((0, 2)) > 0
+    ious = counts.boundary[there, 0] / np.maximum(counts.boundary[there, 1], 1)
+    assert not there.all() and whole["boundary_iou"] == pytest.approx(ious.mean())
+
+
 def test_the_protocol_is_all_that_numbers_must_share(shapes_dir):
     ids = ["b", "a"]
     ours = evaluation_at(16, shapes_dir).protocol(ids, "x")
