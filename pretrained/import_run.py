@@ -91,7 +91,7 @@ def _train_command(path, weights, config):
         value = weights.model.get(field)
         if value is not None and _as_json(value) != _as_json(model[field]):
             command.append(f"--config.model.{field}={shlex.quote(str(value).replace(' ', ''))}")
-    command.append(f"--config.init_from.path={path}")
+    command.append(f"--config.init_from.path={shlex.quote(path)}")
     if "num_classes" in weights.model:
         command.append("--config.init_from.part=without_logits")
     return " ".join(command)

@@ -26,6 +26,7 @@ CONVOLUTIONS = {
     "CONV_2D": schema.Conv2DOptions,
     "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions,
 }
+ARITHMETIC = {"ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": np.divide}
 LARGEST_PIXEL = 1.1  # Of -1..1, with a margin for rounding.
 POOLING = ("AVERAGE_POOL_2D", "MEAN")
 TYPES = {  # Of the tensors that are read.
@@ -82,7 +83,7 @@ def from_tflite(file: pathlib.Path) -> Weights:
     backbone = identify_network(convs)
     layers = list(kernel_shapes(backbone))
     named = dict(zip(layers, convs, strict=False))
-    check_pixels(tensors[named["conv1"].operator.inputs[0]])
+    check_pixels(named["conv1"], tensors, operators)
     others = convs[len(layers) :]
     model = {"backbone": backbone, **NETWORK}
     rolled = ()
@@ -215,16 +216,27 @@ def identify_network(convs: Sequence[Conv]) -> str:
     )
 
 
-def check_pixels(tensor: Tensor) -> None:
-    """The input of the first convolution -> ValueError where its range is not that of -1..1.
+def check_pixels(conv: Conv, tensors: Sequence[Tensor], operators: Sequence[Operator]) -> None:
+    """The first convolution of a graph -> ValueError where its pixels are not in -1..1.
 
-    Only quantized files have it. It may be smaller, since converters measure it on some images.
+    A quantized file has their range, and a graph that normalizes them itself has the arithmetic.
+    Others do not say it. The range may be smaller: converters measure it on some images.
     """
-    dtype = np.dtype(TYPES.get(tensor.type, np.float32))
-    if not tensor.scale.size or dtype.kind == "f":
+    source = tensors[conv.operator.inputs[0]]
+    dtype = np.dtype(TYPES.get(source.type, np.float32))
+    path = _path_back(conv.operator.inputs[0], {op.output: op for op in operators})
+    arithmetic = [op for op in reversed(path) if op.name in ARITHMETIC]
+    if source.scale.size and dtype.kind != "f":
+        limits = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max])
+        values = (limits - source.zero_point[0]) * source.scale[0]
+    elif arithmetic:
+        values = np.array([[0.0], [255.0]])
+        for op in arithmetic:
+            constants = (tensors[index].values for index in op.inputs)
+            values = ARITHMETIC[op.name](*(values if c is None else c for c in constants))
+    else:
         return
-    limits = np.iinfo(dtype)
-    low, high = (np.array([limits.min, limits.max]) - tensor.zero_point[0]) * tensor.scale[0]
+    low, high = values.min(), values.max()
     if not (-LARGEST_PIXEL < low < 0 < high < LARGEST_PIXEL):
         raise ValueError(
             f"Its pixels are normalized to {low:.2f}..{high:.2f}, and those of the authors' "
@@ -271,14 +283,14 @@ def find_head(
 
 
 def _path_back(tensor, makers):
-    """A tensor -> the operators that made it, back to a convolution or a concatenation."""
+    """A tensor -> the operators that made it, from the last back to a conv or a concatenation."""
     path = []
     while tensor in makers and len(path) < len(makers):
         path.append(makers[tensor])
         if path[-1].name in (*CONVOLUTIONS, "CONCATENATION"):
-            return path
+            break
         tensor = path[-1].inputs[0] if path[-1].inputs else None
-    return []
+    return path
 
 
 def find_output_stride(backbone: str, convs: Sequence[Conv], operators: Sequence[Operator]) -> int:

@@ -224,13 +224,26 @@ def test_other_networks_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "pixels, said", [(lambda x: x / 255, r"0\.00\.\.1\.00"), (lambda x: x / 57 - 2, "-2.*2")]
+    "precision, pixels, said",
+    [
+        ("float32", lambda x: x / 57 - 2, "-2.00..2.47"),
+        ("int8", lambda x: x / 57 - 2, "-2.00..2.47"),
+        ("int8", lambda x: x / 255, "0.00..1.00"),
+    ],
 )
-def test_pixels_of_another_convention_are_named(pixels, said, network, tmp_path):
-    """A quantized file has their range."""
-    file = convert(network, tmp_path / "x.tflite", "int8", normalize=pixels)
+def test_pixels_of_another_convention_are_named(precision, pixels, said, network, tmp_path):
+    """A float graph normalizes them itself; a quantized one has their range."""
+    inside = keras.Input((SIDE, SIDE, 3), batch_size=1)
+    whole = keras.Model(inside, network(pixels(inside))) if precision == "float32" else network
+    file = convert(whole, tmp_path / "x.tflite", precision, normalize=pixels)
     with pytest.raises(ValueError, match=f"pixels are normalized to {said}.* to -1..1"):
         from_tflite(file)
+
+
+def test_a_graph_may_normalize_pixels_as_the_authors_do(network, tmp_path):
+    images = keras.Input((SIDE, SIDE, 3), batch_size=1)
+    file = convert(keras.Model(images, network(normalize(images))), tmp_path / "x.tflite")
+    assert from_tflite(file).model["num_classes"] == 21
 
 
 def test_a_damaged_file_is_said_to_be(file, tmp_path):
@@ -265,6 +278,7 @@ def test_the_published_files_segment_as_their_own_interpreter(name):
     assert (ours == run_interpreter(file, images)).mean() > SEGMENTS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (PUBLISHED.exists() and VOC.exists()), reason="VOC's photos are not here")
 @pytest.mark.parametrize("name", SEGMENTS)
 def test_photos_are_segmented_as_by_the_published_files_own_interpreter(name):
