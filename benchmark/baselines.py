@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 
 import model.layers
@@ -141,11 +140,11 @@ def make_pytorch_step(
 
 
 def use_stock_keras_layers() -> None:
-    """From now on, in this process, models use Keras's atrous convolution and batch norm.
+    """From now on, in this process, our layers compute as the Keras layers that they derive from.
 
-    A patch, since only this benchmark needs it: an argument would pass through every function of
-    model/, and a converted copy of a model would add its weights to the peak memory. It cannot
-    affect other candidates, each of which is a process of its own.
+    As on Keras's other backends: convolutions, batch norm and L2 penalty are Keras's, and batch
+    norm is that of one device. A patch, since only this benchmark needs it: an argument would pass
+    through every function of model/, and a converted copy of a model would add its weights to the
+    peak memory. It cannot affect other candidates, each of which is a process of its own.
     """
-    model.layers.has_native_atrous_gradient = lambda dtype: False
-    model.layers.BatchNormalization = keras.layers.BatchNormalization
+    model.layers.ON_TENSORFLOW = False

@@ -1,12 +1,15 @@
 """The benchmark: candidates compute what they claim, and the right ones are compared."""
 
+import collections
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmark import speed
-from benchmark.baselines import pytorch_network
+from benchmark.baselines import pytorch_network, use_stock_keras_layers
 from benchmark.cases import (
     CANDIDATES,
     CASES,
@@ -21,7 +24,8 @@ from benchmark.cases import (
 )
 from data.files import between_markers
 from experiments.base import MULTI_SCALE
-from tests.fold_batch_norm_test import with_random_statistics
+from model import layers
+from tests.fold_batch_norm_test import IMAGES, with_random_statistics
 
 TINY = Case("inference", "resnet_tiny", output_stride=16, crop_size=33, batch_size=2)
 TINY_TRAINING = TINY._replace(task="training")
@@ -147,7 +151,44 @@ def test_mobilenet_in_pytorch_is_the_same_function():
         pixels = torch.tensor((image / 127.5 - 1).transpose(0, 3, 1, 2))
         logits = theirs(pixels)["out"].numpy().transpose(0, 2, 3, 1)
     expected = ours(image).numpy()
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-3 * expected.std())
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+def test_with_keras_own_layers_it_is_the_same_function_and_nothing_of_ours(monkeypatch):
+    """A training step's graph has the operations of a model that is made of Keras's layers."""
+    plan = {"multi_grid": (1, 1, 1)}  # All that we have of our own: with atrous branches, too.
+    ours = with_random_statistics("mobilenet_v2_050", **plan)
+    expected = ours(IMAGES).numpy()
+    made_of_keras = keras.models.clone_model(ours, clone_function=as_keras_layer)
+    monkeypatch.setattr(layers, "ON_TENSORFLOW", layers.ON_TENSORFLOW)  # Restores it at the end.
+    use_stock_keras_layers()
+    stock = with_random_statistics("mobilenet_v2_050", **plan)
+    given = stock(IMAGES).numpy()
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-4 * expected.std())
+    assert operations_of_a_step(stock) == operations_of_a_step(made_of_keras)
+
+
+def as_keras_layer(layer):
+    """A layer of ours -> that of Keras which it derives from; every other layer -> a copy."""
+    kind, config = type(layer), layer.get_config()
+    if kind in (*layers.CONVOLUTIONS, layers.BatchNormalization):
+        kind = kind.__base__
+    if kind is keras.layers.BatchNormalization:
+        config["synchronized"] = False  # Keras's default.
+    return kind.from_config(config)
+
+
+def operations_of_a_step(network):
+    """How often each kind of operation is in the graph of the network and its gradients."""
+
+    @tf.function
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            logits = network(images, training=True)
+        return tape.gradient(logits, network.trainable_variables)
+
+    graph = gradients.get_concrete_function(tf.TensorSpec(IMAGES.shape)).graph
+    return collections.Counter(operation.type for operation in graph.get_operations())
 
 
 def test_torchvisions_network_is_as_deep_and_dense():
