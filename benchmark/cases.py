@@ -76,9 +76,9 @@ TRAINING_16 = Case("training", "resnet50", 16, 513, 4)
 TRAINING_101 = Case("training", "resnet101", 16, 513, 4)
 INFERENCE = Case("inference", "resnet50", 8, 513, 1)
 NUM_MAIN = 4  # The first of CANDIDATES: ours and torchvision's, each in two precisions.
-# The cases of docs/speed.md, and how many of CANDIDATES each measures: most of them in one case per
-# task; elsewhere those that fit into 24 GB of memory together.
-CASES = {
+# How many of CANDIDATES each case of ResNets measures: most of them in one case per task; elsewhere
+# those that fit into 24 GB of memory together.
+RESNET_CASES = {
     TRAINING: 7,
     TRAINING_16: NUM_MAIN + 1,
     TRAINING_101: NUM_MAIN,
@@ -88,6 +88,40 @@ CASES = {
     Case("inference", "resnet50", 16, 513, 1): NUM_MAIN,
     Case("inference", "resnet101", 8, 513, 1): NUM_MAIN,
     Case("inference", "resnet101", 16, 513, 1): NUM_MAIN,
+}
+MOBILENET_CASES = (
+    Case("training", "mobilenet_v2", 16, 257, 8),  # As the scale voc_mobile trains.
+    Case("training", "mobilenet_v2", 16, 513, 4),
+    Case("inference", "mobilenet_v2", 16, 257, 1),
+    Case("inference", "mobilenet_v2", 16, 513, 1),
+)
+# torchvision has no MobileNetV2 at these output strides: its names in CANDIDATES would mislead.
+MOBILENET_CANDIDATES = {
+    task: (
+        *ours,
+        "Keras's own layers",
+        "PyTorch, channels_last",
+        "PyTorch, channels_last, compiled",
+    )
+    for task, ours in {"training": ("float32",), "inference": ("SavedModel", "checkpoint")}.items()
+}
+
+
+class Section(NamedTuple):
+    """A part of docs/speed.md, and the candidates of each of its cases."""
+
+    title: str
+    cases: Mapping[Case, tuple[str, ...]]
+
+
+SECTIONS = {
+    "resnet": Section(
+        "ResNets",
+        {case: tuple(CANDIDATES[case.task])[:number] for case, number in RESNET_CASES.items()},
+    ),
+    "mobilenet_v2": Section(
+        "MobileNetV2", {case: MOBILENET_CANDIDATES[case.task] for case in MOBILENET_CASES}
+    ),
 }
 
 
@@ -190,16 +224,26 @@ def target_rows(cases: Mapping[Case, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def to_markdown(results: Mapping[str, Any]) -> str:
-    """The content of results.json -> the targets and the cases in Markdown, for docs/speed.md."""
+    """The content of results.json -> its sections in Markdown, for docs/speed.md."""
+    return "\n\n".join(
+        f"## {SECTIONS[name].title}\n\n{section_to_markdown(section)}"
+        for name, section in results.items()
+    )
+
+
+def section_to_markdown(results: Mapping[str, Any]) -> str:
+    """A section of results.json -> the targets and the cases in Markdown."""
     cases = [(Case(**each["case"]), each) for each in results["cases"]]
     parts = [
         f"{results['cores']} cores ({results['cpu']}), commit {results['commit']}, medians of "
         f"{results['rounds']} interleaved rounds, {results['minutes']:.0f} minutes in total "
-        "([json](../benchmark/results.json)):",
-        markdown_table(target_rows({case: each["measured"] for case, each in cases})),
+        "([json](../benchmark/results.json)):"
     ]
+    targets = target_rows({case: each["measured"] for case, each in cases})
+    if len(targets) > 1:
+        parts.append(markdown_table(targets))
     for case, each in cases:
-        work = f"{each['gigamacs']:.0f} G useful multiply-adds per image in the forward pass"
+        work = f"{each['gigamacs']:.1f} G useful multiply-adds per image in the forward pass"
         parts += [
             f"**{str(case).capitalize()}** ({work})",
             markdown_table(case_rows(case, each["measured"])),

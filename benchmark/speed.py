@@ -1,7 +1,8 @@
 """Time and peak memory of a training step or of inference, beside torchvision and plain Keras.
 
-    python -m benchmark.speed all         # benchmark/results.json, docs/speed.md: 30 minutes, 24 GB
-    python -m benchmark.speed report      # docs/speed.md alone, from benchmark/results.json
+    python -m benchmark.speed all           # results.json, docs/speed.md: 45 minutes, 24 GB
+    python -m benchmark.speed mobilenet_v2  # its section of both: ten minutes, 8 GB; or resnet
+    python -m benchmark.speed report        # docs/speed.md alone, from results.json
     python -m benchmark.speed training --backbone=resnet50 --output_stride=8 --crop_size=321
     python -m benchmark.speed inference --candidates="checkpoint;six scales"
 
@@ -9,9 +10,9 @@ Every candidate is a process of its own that uses all cores. The candidates take
 are compared, so that other load on the machine affects all of them alike. Ratios are relative to
 the first candidate. Images, labels, depth, output stride and ASPP's rates are the same for all.
 Networks of PyTorch (pip install torch torchvision; skipped if missing) are torchvision's of the
-same depth, and MobileNetV2 in PyTorch's layers by our plan. torchvision's has one more 3x3 conv, no
-multi-grid, and its strides in the first unit of a block: 3 to 8 % more multiply-adds, which its
-share of peak FLOP/s does not count.
+same depth, and our MobileNetV2 in PyTorch's layers, the same function. torchvision's has one more
+3x3 conv, no multi-grid, and its strides in the first unit of a block: 3 to 8 % more multiply-adds,
+which its share of peak FLOP/s does not count.
 
 Peak FLOP/s are those of a float32 3x3 convolution from 512 to 512 channels on 65 x 65 features,
 measured in the same turns. A candidate's share of it counts useful multiply-adds only: taps of
@@ -40,12 +41,13 @@ from typing import Any
 
 from benchmark.cases import (
     CANDIDATES,
-    CASES,
+    MOBILENET_CANDIDATES,
     OF_PYTORCH,
     OURS,
     PEAK_FLOPS,
     PYTORCH,
     PYTORCH_COMPILED,
+    SECTIONS,
     STOCK_KERAS,
     TORCHVISION_COMPILED,
     Case,
@@ -59,7 +61,7 @@ from data.terminal import errors_in_a_line, make_parser, parse_early, table, tra
 def define_command_line() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = make_parser("benchmark.speed", __doc__)
-    tasks = (*CANDIDATES, "all", "report")
+    tasks = (*CANDIDATES, *SECTIONS, "all", "report")
     parser.add_argument("task", nargs="?", choices=tasks, default="training")
     parser.add_argument("--backbone", default="resnet50", help="a key of model.backbones.BACKBONES")
     parser.add_argument("--output_stride", type=int, default=16)
@@ -69,7 +71,7 @@ def define_command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=pathlib.Path,
-        help="JSON file to write; default: none; of `all`, results.json and then docs/speed.md",
+        help="JSON file to write; default: none; of all and sections, results.json, speed.md",
     )
     parser.add_argument("--candidate", help=argparse.SUPPRESS)  # Of start_process.
     return parser
@@ -107,7 +109,7 @@ PAGE = ROOT / "docs" / "speed.md"
 MARKERS = ("<!-- speed: made by python -m benchmark.speed -->", "<!-- end of speed -->")
 LEARNING_RATE, STEPS = 0.007, 30_000  # Of the optimizer; they do not change the time.
 ROUNDS = 5
-STEPS_PER_ROUND = 2
+STEPS_PER_ROUND, SECONDS_PER_ROUND = 2, 1  # Both at least: a step may take 20 ms.
 PEAK_SIZE, PEAK_CHANNELS, PEAK_CONVOLUTIONS = 65, 512, 3
 
 
@@ -251,10 +253,11 @@ def serve(candidate: str, case: Case) -> None:
         compute()
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        for _ in range(STEPS_PER_ROUND):
+        start, steps, seconds = time.perf_counter(), 0, 0.0
+        while steps < STEPS_PER_ROUND or seconds < SECONDS_PER_ROUND:
             compute()
-        print((time.perf_counter() - start) / STEPS_PER_ROUND, flush=True)
+            steps, seconds = steps + 1, time.perf_counter() - start
+        print(seconds / steps, flush=True)
     print(peak_megabytes(), flush=True)
 
 
@@ -319,6 +322,15 @@ def count_operations(candidate: str, case: Case) -> int:
     return 2 * case.batch_size * work * (3 if case.task == "training" else 1)
 
 
+def default_candidates(case: Case) -> list[str]:
+    """A case -> the candidates that are measured unless others are requested."""
+    for section in SECTIONS.values():
+        if case in section.cases:
+            return list(section.cases[case])
+    of_mobilenet = case.backbone in MOBILENETS
+    return list(MOBILENET_CANDIDATES[case.task] if of_mobilenet else CANDIDATES[case.task])
+
+
 def select_candidates(case: Case, requested: str | None) -> list[str]:
     """Names with ; between, or None for all of the case -> a list. Raises ValueError if unknown."""
     available = CANDIDATES[case.task]
@@ -329,7 +341,7 @@ def select_candidates(case: Case, requested: str | None) -> list[str]:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{repeated[0]!r} is named twice.")
         return names
-    names = list(available)[: CASES.get(case)]
+    names = default_candidates(case)
     package = "torch" if case.backbone in MOBILENETS else "torchvision"
     if importlib.util.find_spec(package):
         return names
@@ -344,8 +356,8 @@ def processor_name() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def measure_cases(cases: list[Case], requested: str | None, output: pathlib.Path | None) -> None:
-    """Measures cases one after another, prints a table of each, and writes all of them as JSON."""
+def measure_cases(cases: Sequence[Case], requested: str | None) -> dict[str, Any]:
+    """Measures cases one after another, prints a table of each, and returns all of them."""
     start, done = time.monotonic(), []
     for number, case in enumerate(cases, start=1):
         print(f"\n{case} ({number} of {len(cases)})", flush=True)
@@ -353,12 +365,20 @@ def measure_cases(cases: list[Case], requested: str | None, output: pathlib.Path
         print(table(case_rows(case, measured)), flush=True)
         work = useful_multiply_adds(candidate_config(next(iter(measured)), case), case.crop_size)
         done.append({"case": case._asdict(), "gigamacs": work / 1e9, "measured": measured})
-    if output:
-        about = {"cores": os.cpu_count(), "cpu": processor_name(), "commit": code_version()}
-        about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
-        write_json(output, {**about, "cases": done})
-    if len(cases) > 1:
-        print(f"\n{table(target_rows({Case(**each['case']): each['measured'] for each in done}))}")
+    targets = target_rows({Case(**each["case"]): each["measured"] for each in done})
+    if len(targets) > 1:
+        print(f"\n{table(targets)}")
+    about = {"cores": os.cpu_count(), "cpu": processor_name(), "commit": code_version()}
+    about |= {"rounds": ROUNDS, "minutes": (time.monotonic() - start) / 60}
+    return {**about, "cases": done}
+
+
+def measure_sections(names: Sequence[str], output: pathlib.Path | None) -> None:
+    """Measures sections and writes them into a new file, or in place of those in results.json."""
+    results = {} if output else json.loads(RESULTS.read_text())
+    for name in names:
+        results[name] = measure_cases(list(SECTIONS[name].cases), None)
+        write_json(output or RESULTS, results)
 
 
 def write_docs() -> None:
@@ -376,16 +396,18 @@ def main() -> None:
     if arguments.candidate:
         serve(arguments.candidate, case)
         return
-    if arguments.task in ("all", "report") and arguments.candidates:
+    if arguments.task not in CANDIDATES and arguments.candidates:
         sys.exit("error: --candidates needs a single task: training or inference.")
     with errors_in_a_line():
         if case.backbone not in BACKBONES:
             raise ValueError(f"No backbone {case.backbone!r}; there are {', '.join(BACKBONES)}.")
         if arguments.task in CANDIDATES:
-            measure_cases([case], arguments.candidates, arguments.output)
+            results = measure_cases([case], arguments.candidates)
+            if arguments.output:
+                write_json(arguments.output, results)
             return
-        if arguments.task == "all":
-            measure_cases(list(CASES), None, arguments.output or RESULTS)
+        sections = {"all": list(SECTIONS), "report": []}.get(arguments.task, [arguments.task])
+        measure_sections(sections, arguments.output)
         if not arguments.output:
             write_docs()
 

@@ -12,13 +12,14 @@ from benchmark import speed
 from benchmark.baselines import pytorch_network, use_stock_keras_layers
 from benchmark.cases import (
     CANDIDATES,
-    CASES,
     PEAK_FLOPS,
+    SECTIONS,
     TARGETS,
     TRAINING,
     TRAINING_16,
     Case,
     case_rows,
+    section_to_markdown,
     target_rows,
     to_markdown,
 )
@@ -81,7 +82,7 @@ def test_targets_compare_the_candidates_that_they_name():
         ["at least 3.50", "4.00", "met"],
     ]
     for target in TARGETS:
-        names = list(CANDIDATES[target.case.task])[: CASES[target.case]]
+        names = SECTIONS["resnet"].cases[target.case]
         assert {target.candidate, target.relative_to} <= {*names, PEAK_FLOPS}
 
 
@@ -99,14 +100,40 @@ def test_candidates_are_selected_by_name(monkeypatch):
 
 def test_a_case_is_measured_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "ROUNDS", 1)
-    speed.measure_cases([TINY_TRAINING], "float32", tmp_path / "result.json")
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = speed.measure_cases([TINY_TRAINING], "float32")
     measured = result["cases"][0]["measured"]
     assert measured.keys() == {"float32", PEAK_FLOPS} and measured["float32"]["peak_mb"] > 100
-    text = to_markdown(result)
+    text = section_to_markdown(result)
     assert f"| float32 | {measured['float32']['seconds'] / 2:.3f} | 1.00 |" in text
     assert "**Training, resnet_tiny, output stride 16, 33 x 33, batch size 2**" in text
     assert "turn 2/2" in capsys.readouterr().out
+
+
+def test_a_section_replaces_itself_alone(tmp_path, monkeypatch):
+    file, measured = tmp_path / "results.json", []
+
+    def measure(cases, requested):
+        measured.extend(cases)
+        return {"cases": len(cases)}
+
+    monkeypatch.setattr(speed, "measure_cases", measure)
+    monkeypatch.setattr(speed, "RESULTS", file)
+    file.write_text('{"resnet": "kept", "mobilenet_v2": "old"}')
+    speed.measure_sections(["mobilenet_v2"], None)
+    assert json.loads(file.read_text()) == {"resnet": "kept", "mobilenet_v2": {"cases": 4}}
+    assert {case.backbone for case in measured} == {"mobilenet_v2"}
+    speed.measure_sections(["resnet"], tmp_path / "new.json")
+    assert json.loads((tmp_path / "new.json").read_text()) == {"resnet": {"cases": 9}}
+
+
+def test_every_case_has_candidates_of_its_task_and_mobilenet_has_none_of_torchvision():
+    for section in SECTIONS.values():
+        for case, names in section.cases.items():
+            assert set(names) <= CANDIDATES[case.task].keys()
+            assert speed.default_candidates(case) == list(names)
+    of_any_size = speed.default_candidates(Case("inference", "mobilenet_v2_050", 8, 65, 1))
+    assert of_any_size[0] == "SavedModel" and "Keras's own layers" in of_any_size
+    assert not any(name.startswith("torchvision") for name in of_any_size)
 
 
 def test_the_page_of_this_repository_is_what_its_results_say():
