@@ -7,12 +7,13 @@
     python -m benchmark.speed inference --candidates="checkpoint;six scales"
 
 Every candidate is a process of its own that uses all cores. The candidates take turns and medians
-are compared, so that other load on the machine affects all of them alike. Ratios are relative to
-the first candidate. Images, labels, depth, output stride and ASPP's rates are the same for all.
-Networks of PyTorch (pip install torch torchvision; skipped if missing) are torchvision's of the
-same depth, and our MobileNetV2 in PyTorch's layers, the same function. torchvision's has one more
-3x3 conv, no multi-grid, and its strides in the first unit of a block: 3 to 8 % more multiply-adds,
-which its share of peak FLOP/s does not count.
+are compared, so that slow changes of the machine affect all of them alike. Other load does not: on
+a busy machine PyTorch's threads wait for each other, tens of times as long in a small network.
+Ratios are relative to the first candidate. Images, labels, depth, output stride and ASPP's rates
+are the same for all. Networks of PyTorch (pip install torch torchvision; skipped if missing) are
+torchvision's of the same depth, and our MobileNetV2 in PyTorch's layers, the same function.
+torchvision's has one more 3x3 conv, no multi-grid, and its strides in the first unit of a block: 3
+to 8 % more multiply-adds, which its share of peak FLOP/s does not count.
 
 Peak FLOP/s are those of a float32 3x3 convolution from 512 to 512 channels on 65 x 65 features,
 measured in the same turns. A candidate's share of it counts useful multiply-adds only: taps of
