@@ -91,9 +91,14 @@ def test_all_ways_have_the_same_gradient(monkeypatch, rate, size, static):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_1x1_kernel_has_its_gradient_from_one_product(monkeypatch, dtype):
-    x = tf.cast(tf.random.stateless_normal((2, 5, 7, 8), seed=(0, 1)), dtype)
+    # All positive: sums of half precision do not cancel, and keep its relative error.
+    x = tf.cast(tf.random.stateless_uniform((2, 5, 7, 8), seed=(0, 1)), dtype)
     conv = AtrousConv2D(
-        6, 1, padding="same", dtype=f"mixed_{dtype}" if dtype != "float32" else None
+        6,
+        1,
+        padding="same",
+        kernel_initializer=keras.initializers.RandomUniform(0, 1, seed=0),
+        dtype=f"mixed_{dtype}" if dtype != "float32" else None,
     )
     conv.build(x.shape)
     results = []
@@ -259,7 +264,9 @@ for dtype in ("float32", "bfloat16", "float16", "float64"):
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("True") <= 1  # Only float32 has such a kernel, with oneDNN.
+    taken = {line.split()[0] for line in result.stdout.splitlines() if line.endswith("True")}
+    # Only with oneDNN is there such a kernel, and for bfloat16 only on some CPUs.
+    assert taken <= ({"float32", "bfloat16"} if onednn == "1" else set())
 
 
 def test_a_graph_for_any_machine_has_no_kernel_of_this_one():

@@ -183,7 +183,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(shapes_dir, tmp_path, mon
     )
 
 
-def interrupt(*_):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
