@@ -219,7 +219,7 @@ SCALES = {
         base={
             "model.multi_grid": (1, 1, 1),
             "model.atrous_rates": (),  # The authors' ASPP for it.
-            "freeze_batch_norm": True,  # TFLite files have it folded away.
+            "freeze_batch_norm": True,  # In short runs better than one that is trained.
         },
         has_blocks=False,
     ),

@@ -104,17 +104,18 @@ def _choose_split(group, dataset, splits, preferred, overrides):
 def default_scale(workdir: pathlib.Path, overrides: Mapping[str, Any]) -> str:
     """A run's folder, and the fields that the user sets -> the scale where --scale names none.
 
-    MOBILE_SCALE where its ImageNet weights are on this machine, or a TFLite file takes their place.
-    A run that has begun keeps its scale, so that the same command resumes it.
+    MOBILE_SCALE where its ImageNet weights are on this machine, or a TFLite file takes their place;
+    not where the user chooses other weights or another backbone. A run that has begun keeps its
+    scale, so that the same command resumes it.
     """
     if (workdir / "config.json").exists():
         from training.run_folder import read_config  # It imports TensorFlow.
 
-        began_with = read_config(workdir).model.backbone
-        mobile = began_with == base.get_config(MOBILE_SCALE).model.backbone
+        mobile = read_config(workdir).model.backbone.startswith("mobilenet")
+    elif {"init_from.path", "model.backbone"} & {*overrides}:
+        mobile = str(overrides.get("init_from.path", "")).endswith(".tflite")
     else:
-        path = str(overrides.get("init_from.path", ""))
-        mobile = path.endswith(".tflite") or _imagenet_file().exists()
+        mobile = _imagenet_file().exists()
     return MOBILE_SCALE if mobile else RANDOM_SCALE
 
 
@@ -131,7 +132,10 @@ def describe_start(config: ml_collections.ConfigDict, num_images: int) -> str:
         return f"Starting from ImageNet's weights of keras.applications ({backbone})."
     if path:
         return f"Starting from the weights in {path} ({config.init_from.part})."
-    return (
+    text = (
         f"Starting from random weights ({backbone}): they need thousands of images, and there are "
-        f"{num_images}. To start from ImageNet's, a download of 9 MB, add --scale={MOBILE_SCALE}"
+        f"{num_images}."
     )
+    if backbone.startswith("mobilenet"):
+        return text
+    return f"{text} To start from ImageNet's, a download of 9 MB, add --scale={MOBILE_SCALE}"

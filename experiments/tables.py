@@ -118,7 +118,7 @@ def training_runs(rows: Iterable[str], scale: str = "paper") -> list[str]:
 def row_of(run: str, scale: str = "paper") -> base.Row:
     """The name of a run or row at the paper's scale -> its Row.
 
-    It may be unavailable at another scale. Raises ValueError, which lists them, for an unknown one.
+    A row may be unavailable at another scale.
     """
     if run == "base":
         return base.Row(77.21, {})

@@ -24,10 +24,10 @@ CONVENTION = {
 def initialize(
     model: keras.Model, arguments: Mapping[str, Any], *, path: str, part: str, strict: bool
 ) -> tuple[str, list[str]]:
-    """Fills a part of a model with the weights that a path names -> a table of what was loaded.
+    """Fills a part of a model with a path's weights -> a table of them, and folded batch norms.
 
-    And the names of its batch norms that the source has folded into convolutions; to be trained,
-    they must be calibrated.
+    The latter are the names of those that the source, or the source of a run, has folded into
+    convolutions: their mean is 0 and their variance 1. To be trained, they must be calibrated.
 
     Args:
       model: of deeplabv3.
@@ -50,8 +50,18 @@ def initialize(
             f"{path}: {error}\nAnother --config.init_from.part may fit, or "
             "--config.init_from.strict=False loads what does."
         ) from error
-    folded = [name for name in weights.without_batch_norm if f"{name}/beta" in report.loaded]
-    return describe(path, weights, report), folded
+    return describe(path, weights, report), find_folded_batch_norms(weights, report)
+
+
+def find_folded_batch_norms(weights: Weights, report: Report) -> list[str]:
+    """What was loaded -> the batch norms in it whose means are 0 and whose variances are 1."""
+    names = [n.removesuffix("/moving_mean") for n in report.loaded if n.endswith("/moving_mean")]
+    return [
+        name
+        for name in names
+        if not weights.values[f"{name}/moving_mean"].any()
+        and (weights.values[f"{name}/moving_variance"] == 1).all()
+    ]
 
 
 def _open(path, backbone):

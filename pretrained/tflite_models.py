@@ -335,7 +335,4 @@ def name_weights(convs: Mapping[str, Conv]) -> Weights:
             names = (f"{layer}_conv/kernel", f"{layer}_bn/beta")
         values |= dict(zip(names, (conv.kernel, conv.bias), strict=True))
         source_names |= dict(zip(names, conv.names, strict=True))
-    without = tuple(f"{layer}_bn" for layer in convs if layer != "logits")
-    return Weights(
-        values, source_names=source_names, folded=tuple(folded), without_batch_norm=without
-    )
+    return Weights(values, source_names=source_names, folded=tuple(folded))

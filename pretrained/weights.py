@@ -31,8 +31,6 @@ class Weights(NamedTuple):
     model: Mapping[str, Any] = {}
     source_names: Mapping[str, str] = {}  # By our name, also of weights that the source lacks.
     folded: tuple[str, ...] = ()  # Our names: other numbers than the source's, the same function.
-    # Batch norms that the source has folded into convolutions: here they change nothing.
-    without_batch_norm: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()  # Source's names: not of the network, such as an optimizer's.
     unknown: tuple[str, ...] = ()  # Source's names: of layers that such a network does not have.
 

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import train
+from model.deeplabv3 import deeplabv3
 from pretrained.calibrate_batch_norm import NUM_IMAGES, calibrate_batch_norm
 from tests.fold_batch_norm_test import with_random_statistics
+from tests.train_test import small_config
+from training.checkpoints import Checkpoints
 
 
 @pytest.fixture
@@ -62,3 +66,27 @@ def test_only_the_named_batch_norms_change(model):
     changed = {w.path for w in model.weights if not np.array_equal(w.numpy(), before[w.path])}
     kinds = ("gamma", "beta", "moving_mean", "moving_variance")
     assert changed == {f"unit3_expand_bn/{kind}" for kind in kinds}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("measured", [True, False])
+def test_training_calibrates_what_was_never_measured(
+    frozen, measured, tmp_path, shapes_builder, monkeypatch
+):
+    """Weights of a run whose batch norm was folded away: also a run's, which keeps them so."""
+    source = deeplabv3("resnet_tiny")
+    if measured:
+        for layer in source.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.moving_mean.assign_add(np.full(layer.moving_mean.shape, 0.1))
+    Checkpoints(tmp_path, source).save(1)
+    init_from = {"init_from.path": str(tmp_path / "checkpoints"), "init_from.part": "backbone"}
+    config = small_config(freeze_batch_norm=frozen, **init_from)
+    calibrated = []
+    monkeypatch.setattr(
+        train, "calibrate_batch_norm", lambda _, names, *a, **k: calibrated.extend(names)
+    )
+    model, strategy = deeplabv3(**config.model), tf.distribute.get_strategy()
+    train.load_initial_weights(model, config, shapes_builder, strategy)
+    assert bool(calibrated) == (not frozen and not measured)
+    assert not [name for name in calibrated if name.startswith(("aspp", "logits"))]

@@ -118,7 +118,12 @@ def test_imagenets_weights_are_found_and_a_run_keeps_its_start(tmp_path, monkeyp
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / own_data.IMAGENET_FILE).touch()
     assert default_scale(run, {}) == MOBILE_SCALE
+    for own in ({"init_from.path": ""}, {"model.backbone": "resnet_tiny"}):
+        assert default_scale(run, own) == RANDOM_SCALE
     run.mkdir()
+    narrow = make_config(scale=MOBILE_SCALE, overrides={"model.backbone": "mobilenet_v2_050"})
+    (run / "config.json").write_text(narrow.to_json())
+    assert default_scale(run, {"model.backbone": "mobilenet_v2_050"}) == MOBILE_SCALE
     (run / "config.json").write_text(make_config().to_json())
     assert default_scale(run, {}) == RANDOM_SCALE  # It began before they were downloaded.
 

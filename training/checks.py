@@ -51,8 +51,8 @@ def check_training(
         )
     if not has_initial_weights and (freeze_batch_norm or backbone_learning_rate_factor < 1):
         raise ValueError(
-            "freeze_batch_norm and a backbone_learning_rate_factor below 1 are for trained ones: "
-            "name weights with --config.init_from.path. For random weights set "
+            "freeze_batch_norm and a backbone_learning_rate_factor below 1 need trained weights. "
+            "Name some with --config.init_from.path. For random weights set "
             "--config.freeze_batch_norm=False --config.backbone_learning_rate_factor=1"
         )
 
