@@ -252,6 +252,11 @@ def make_config(
     config = paper_config()
     config.name = run_name(name, scale)
     here = SCALES[scale]
+    overrides = {  # What a row has in common with the paper's base is the scale's base here.
+        field: value
+        for field, value in overrides.items()
+        if field not in here.base or value != config_value(config, field)
+    }
     sizes = {
         field: _scale_in_proportion(overrides[field], config_value(config, field), size)
         if field in overrides
@@ -277,7 +282,8 @@ def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
         return "it is about the blocks of ResNets, which MobileNetV2 does not have"
     if overrides == {"freeze_batch_norm": True}:
         return "batch norm is frozen in every row there"
-    if any(rate != 1 for rate in overrides.get("model.multi_grid", ())):
+    multi_grid = paper_config().model.multi_grid
+    if overrides.get("model.multi_grid", multi_grid) != multi_grid:
         return "multi-grid is about the units of ResNets, which MobileNetV2 does not have"
     return ""
 

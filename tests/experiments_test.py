@@ -111,15 +111,23 @@ def test_the_mobile_scale_has_the_authors_network_and_no_rows_on_resnets():
     assert (config.init_from.path, config.init_from.part) == ("imagenet", "backbone")
     rows = tables.find_rows([f"table{i}" for i in range(1, 12)], "voc_mobile")
     there = [name for name, row in rows.items() if not row.unavailable]
-    assert "table5/mg111" in there and "table6/os8_ms_flip" in there
+    aspp = {
+        "mg124": ((), False),
+        "mg124_rate24": ((2, 4, 6, 8), False),
+        "mg124_pooling": ((), True),
+    }
+    for row, expected in aspp.items():
+        model = table5.get_config(f"{row}@voc_mobile").model
+        assert (model.atrous_rates, model.image_pooling) == expected
+        assert model.multi_grid == (1, 1, 1) and f"table5/{row}" in there
+    assert "table6/os8_ms_flip" in there
     assert "table10/train32_eval8" in there and "table8/crop321" in there
     assert "table8/batch_norm_frozen" not in there  # It is frozen in all of them.
-    assert not [name for name in there if re.match("table[1-4]/|table5/mg12", name)]
+    assert not [name for name in there if re.match("table[1-4]/|table5/mg1[12]1", name)]
     for name in there:
         deeplabv3(**tables.config_of(name, "voc_mobile").model)
-    assert table5.get_config("mg111@voc_mobile").model.atrous_rates == (2, 4, 6)
-    with pytest.raises(ValueError, match="table5/mg124 is not available at the scale voc_mobile"):
-        table5.get_config("mg124@voc_mobile")
+    with pytest.raises(ValueError, match="table5/mg121 is not available at the scale voc_mobile"):
+        table5.get_config("mg121@voc_mobile")
     with pytest.raises(ValueError, match="table3/mg111_block4 .*blocks of ResNets"):
         table3.get_config("mg111_block4@voc_mobile")
 
