@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.terminal import track
+from training.strategy import first_replica
 
 NUM_IMAGES = 64  # That statistics are taken from, at least. Ours.
 
@@ -60,10 +61,7 @@ def _make_moments(inputs, strategy):
 
     @tf.function
     def moments(images):
-        results = strategy.run(replica_moments, args=(images,))
-        return tf.nest.map_structure(  # The same on every replica.
-            lambda result: strategy.experimental_local_results(result)[0], results
-        )
+        return first_replica(strategy.run(replica_moments, args=(images,)), strategy)
 
     return moments
 

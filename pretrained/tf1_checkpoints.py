@@ -91,7 +91,7 @@ def rename_tf1(foreign: Mapping[str, np.ndarray]) -> Weights:
         "num_classes": values["logits/kernel"].shape[-1],
         "num_blocks": 4,
         "output_stride": 16,
-        "multi_grid": (1, 1, 1) if is_mobilenet else MULTI_GRID,
+        "multi_grid": NETWORK["multi_grid"] if is_mobilenet else MULTI_GRID,
         "atrous_rates": rates if "aspp0/weights" in foreign else None,
         "image_pooling": image_pooling,
         "head": "paper",

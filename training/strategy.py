@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import tensorflow as tf
 
@@ -74,6 +75,13 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     if replicas == 1:
         return f"1 {kind} (1 replica)"
     return f"{replicas} {kind}s ({replicas} replicas)"
+
+
+def first_replica(results: Any, strategy: tf.distribute.Strategy) -> Any:
+    """What strategy.run returned, the same on every replica -> the values of one of them."""
+    return tf.nest.map_structure(
+        lambda result: strategy.experimental_local_results(result)[0], results
+    )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -12,6 +12,7 @@ from model.deeplabv3 import is_of_head, without_upsampling
 from model.losses import downsample_labels, pixel_cross_entropy
 from model.rematerialize import rematerialize_backbone
 from training.checkpoints import weights_by_name
+from training.strategy import first_replica
 
 # Images and labels -> loss, regularization, gradient norm.
 TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -115,8 +116,6 @@ def make_train_step(
     def train_step(images, labels):
         results = strategy.run(compiled, args=(images, labels))
         state.step.assign_add(1)
-        return tf.nest.map_structure(  # The same on every replica.
-            lambda result: strategy.experimental_local_results(result)[0], results
-        )
+        return first_replica(results, strategy)
 
     return train_step
