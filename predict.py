@@ -104,6 +104,7 @@ def from_saved_model(folder: pathlib.Path) -> Predictor:
         )
     if not (folder / "saved_model.pb").exists():
         raise FileNotFoundError(f"{folder} is not a SavedModel; export.py writes one.")
+    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")  # Faster; see docs/export.md.
     loaded = tf.saved_model.load(str(folder))
     data: dict[str, Any] = {}
     if hasattr(loaded, "data"):

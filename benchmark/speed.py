@@ -92,7 +92,7 @@ from benchmark.baselines import (
     use_stock_keras_layers,
 )
 from data.files import between_markers, write_json, write_text
-from deployment.inference_graph import freeze
+from deployment.inference_graph import InferenceNetwork
 from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.prediction import make_predictor as make_compiled_predictor
 from evaluation.protocol import code_version
@@ -181,10 +181,10 @@ def write_export(candidate: str, case: Case, folder: str) -> None:
     config = candidate_config(candidate, case)
     mean_pixel = BACKBONES[case.backbone].mean_pixel
     model = make_model(config.model, precision=config.precision)
-    probabilities = freeze(model, mean_pixel=mean_pixel, **config.eval)
+    network = InferenceNetwork(model, mean_pixel=mean_pixel, **config.eval)
     data_file = pathlib.Path(folder) / "data.json"
     data_file.write_text("{}")
-    write_saved_model(Segmenter(probabilities, data_file), pathlib.Path(folder) / "new")
+    write_saved_model(Segmenter(network, data_file), pathlib.Path(folder) / "new")
 
 
 def make_peak_convolution() -> Callable[[], object]:

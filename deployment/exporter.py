@@ -15,7 +15,7 @@ from data.pipeline import eval_examples
 from data.terminal import percent
 from deployment import gate
 from deployment.formats import FORMATS, Format
-from deployment.inference_graph import class_ids, freeze
+from deployment.inference_graph import InferenceNetwork, class_ids
 from deployment.litert import resize_natively, write_litert
 from deployment.metadata import describe
 from deployment.model_card import model_card
@@ -147,7 +147,7 @@ class Exporter:
         if name == "saved_model_bfloat16":
             model = self._model_in_bfloat16()
         is_litert = name.startswith("litert")
-        probabilities = freeze(
+        network = InferenceNetwork(
             model,
             mean_pixel=self.mean_pixel,
             # In ONNX, whose layout is channels first, the two matrix products are faster.
@@ -156,14 +156,14 @@ class Exporter:
         )
         if name.startswith("saved_model"):
             write_json(beside / "data.json", self.data)
-            write_saved_model(Segmenter(probabilities, beside / "data.json"), folder)
+            write_saved_model(Segmenter(network, beside / "data.json"), folder)
             return
         folder.mkdir()
         write_json(folder / "data.json", self.data)
         file = folder / FORMATS[name].file
 
         def segment(images):
-            return class_ids(probabilities(images))
+            return class_ids(network(images))
 
         if name == "onnx":
             write_onnx(segment, file, size=self.size)

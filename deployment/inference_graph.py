@@ -1,4 +1,4 @@
-"""The network without training's parts, its weights constants, to be traced by any format."""
+"""The network without training's parts, to be traced by any format."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,46 +17,55 @@ def images_spec(size: tuple[int, int] | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.uint8, name="images")
 
 
-def freeze(
-    model: keras.Model,
-    *,
-    output_stride: int,
-    mean_pixel: tuple[float, float, float],
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    resize: Callable[..., tf.Tensor] = resize_bilinear,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model at output_stride -> a function to be traced, whose weights become constants.
+class InferenceNetwork(tf.Module):
+    """[B, H, W, 3] uint8 images -> [B, H, W, C] float32 probabilities, to be traced by any format.
 
-    The function: [B, H, W, 3] uint8 images -> [B, H, W, C] float32 probabilities. A constant has
-    the precision that its layer computes in.
+    Batch norm is folded. Each weight has the precision that its layer computes in. They are
+    variables: of constants TensorFlow keeps some twenty copies (docs/speed.md).
 
     Args:
       model: of deeplabv3, at output_stride.
       output_stride, mean_pixel, scales, flip, resize: as class_probabilities has them.
     """
-    model = fold_batch_norm(model)
-    values = [
-        (weight, weight.numpy().astype(layer.compute_dtype))
-        for layer in model.layers
-        for weight in layer.weights
-    ]
 
-    def probabilities(images):
-        constants = [(weight, tf.constant(value)) for weight, value in values]
-        with keras.StatelessScope(state_mapping=constants):
-            return class_probabilities(
-                model,
-                images,
-                output_stride=output_stride,
-                mean_pixel=mean_pixel,
-                scales=scales,
-                flip=flip,
-                corners=corners_of(model),
-                resize=resize,
-            )
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        output_stride: int,
+        mean_pixel: tuple[float, float, float],
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        resize: Callable[..., tf.Tensor] = resize_bilinear,
+    ):
+        super().__init__()
+        folded = fold_batch_norm(model)
+        layers_of = [(weight, layer) for layer in folded.layers for weight in layer.weights]
+        self.weights = [
+            tf.Variable(weight.numpy().astype(layer.compute_dtype), trainable=False)
+            for weight, layer in layers_of
+        ]
 
-    return probabilities
+        def predict(images):
+            values = [variable.read_value() for variable in self.weights]
+            replaced = [weight for weight, _ in layers_of]
+            with keras.StatelessScope(state_mapping=list(zip(replaced, values, strict=True))):
+                return class_probabilities(
+                    folded,
+                    images,
+                    output_stride=output_stride,
+                    mean_pixel=mean_pixel,
+                    scales=scales,
+                    flip=flip,
+                    corners=corners_of(model),
+                    resize=resize,
+                )
+
+        # Not the Keras model itself: its variables would be saved a second time.
+        self._predict = predict
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        return self._predict(images)
 
 
 def class_ids(probabilities: tf.Tensor) -> tf.Tensor:

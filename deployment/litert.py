@@ -29,7 +29,7 @@ def write_litert(
     precision: str,
     calibration: Iterable[np.ndarray] = (),
 ) -> None:
-    """Writes a function of [B, H, W, 3] uint8 -> [B, H, W] uint8, with its constants, as .tflite.
+    """Writes a function of [B, H, W, 3] uint8 -> [B, H, W] uint8, with its weights, as .tflite.
 
     Args:
       segment: the function, to be traced.

@@ -22,7 +22,7 @@ def write_onnx(
     *,
     size: tuple[int, int] | None,
 ) -> None:
-    """Writes a function of [B, H, W, 3] uint8 -> [B, H, W] uint8, with its constants, as .onnx.
+    """Writes a function of [B, H, W, 3] uint8 -> [B, H, W] uint8, with its weights, as .onnx.
 
     size: [H, W] of a batch of one; None for any size and batch.
     """

@@ -1,13 +1,12 @@
 """The network as a SavedModel: its signatures, and JPEG and PNG files as input."""
 
 import pathlib
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from data.decoding import HEADER_SIGNATURE, decode_photo, read_header
 from data.image_files import PNG_START
-from deployment.inference_graph import class_ids
+from deployment.inference_graph import InferenceNetwork, class_ids
 from model.atrous import graphs_for_any_machine
 
 # Of all images of a request together; its headers are checked before anything is decoded. Ours:
@@ -29,13 +28,13 @@ class Segmenter(tf.Module):
     data_file: data.json, which names the classes; saved as an asset.
     """
 
-    def __init__(self, probabilities: Callable[[tf.Tensor], tf.Tensor], data_file: pathlib.Path):
+    def __init__(self, network: InferenceNetwork, data_file: pathlib.Path):
         super().__init__()
+        self.network = network
         self.data = tf.saved_model.Asset(str(data_file))
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
-        # The only function with constants: all others call it.
-        shared = tf.function(probabilities, input_signature=[images])
+        shared = tf.function(network, input_signature=[images])  # Traced once, for all others.
 
         @tf.function(input_signature=[images])
         def probabilities_of(images):
