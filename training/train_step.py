@@ -76,13 +76,13 @@ def make_train_step(
     Raises:
       ValueError: jit_compile with several replicas.
     """
-    model, optimizer = state.model, state.optimizer
+    model, optimizer, variables = state.model, state.optimizer, state.model.trainable_variables
     network = model if upsample_logits else without_upsampling(model)
     forward = rematerialize_backbone(network) if rematerialize else partial(network, training=True)
     # SGD is linear in the gradient, so its factor is that of the learning rate.
     factors = [
         1.0 if is_of_head(variable.path) else backbone_learning_rate_factor
-        for variable in model.trainable_variables
+        for variable in variables
     ]
 
     def replica_step(images, labels):
@@ -94,10 +94,11 @@ def make_train_step(
             total, valid = pixel_cross_entropy(labels, logits, ignore_label=IGNORE_LABEL)
             valid = context.all_reduce(tf.distribute.ReduceOp.SUM, valid)
             share = tf.math.divide_no_nan(total, valid)  # Of the loss; their sum is the loss.
-            regularization = tf.add_n(model.losses)
-            objective = share + regularization / context.num_replicas_in_sync
-            scaled = optimizer.scale_loss(objective)
-        gradients = tape.gradient(scaled, model.trainable_variables)
+            scaled = optimizer.scale_loss(share)
+        gradients = tape.gradient(scaled, variables)
+        regularization = tf.add_n(model.losses)
+        decay = optimizer.scale_loss(1 / context.num_replicas_in_sync)
+        gradients = [add_decay(g, v, decay) for g, v in zip(gradients, variables, strict=True)]
         loss, gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [share, gradients])
         # The optimizer sums over the replicas again. Here they agree on whether one overflowed.
         shares = [
@@ -105,7 +106,7 @@ def make_train_step(
             for gradient, factor in zip(gradients, factors, strict=True)
         ]
         norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
-        optimizer.apply(shares, model.trainable_variables)
+        optimizer.apply(shares, variables)
         return loss, regularization, norm
 
     if jit_compile and strategy.num_replicas_in_sync > 1:
@@ -119,3 +120,16 @@ def make_train_step(
         return first_replica(results, strategy)
 
     return train_step
+
+
+def add_decay(gradient: tf.Tensor, variable: keras.Variable, factor: tf.Tensor) -> tf.Tensor:
+    """A variable's gradient, and that of its penalty, times a factor -> their sum.
+
+    The penalty's waits for the other. A tape would compute it first and keep it through the whole
+    step, which takes as much memory as all kernels.
+    """
+    if variable.regularizer is None:
+        return gradient
+    with tf.control_dependencies([gradient]):
+        kernel = tf.identity(variable.value)
+        return gradient + factor * variable.regularizer.weight_decay * kernel
