@@ -3,56 +3,87 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from benchmark.turns import MAX_OTHER_LOAD, MAX_SPREAD, ROUNDS
 from data.terminal import markdown_table
 from experiments.base import MULTI_SCALE
 
-# Implementations. The checkpoint is our model as eval.py runs it, not exported.
-OURS, CHECKPOINT, STOCK_KERAS = "ours", "checkpoint", "stock keras"
-TORCHVISION, TORCHVISION_COMPILED = "torchvision", "torchvision compiled"
-PYTORCH, PYTORCH_COMPILED = "channels_last", "channels_last compiled"  # Its faster memory layout.
-OF_PYTORCH = (TORCHVISION, TORCHVISION_COMPILED, PYTORCH, PYTORCH_COMPILED)
+FLOAT32, BFLOAT16 = "float32", "mixed_bfloat16"
 
 
 class Candidate(NamedTuple):
-    """An implementation, and what it overrides in the config."""
+    """A module of benchmark/ whose process runs it, and how."""
 
-    implementation: str
-    overrides: Mapping[str, Any] = {}
+    module: str
+    options: Mapping[str, Any] = {}
+    environment: Mapping[str, str] = {}
+    needs: tuple[str, ...] = ()  # Modules beyond requirements.txt.
 
 
+def ours(**overrides: Any) -> Candidate:
+    """Config fields -> our model, as train.py or eval.py runs it."""
+    return Candidate("keras_candidates", {"overrides": overrides})
+
+
+# glibc's malloc gives memory back to the system after each step; with this it does not.
+KEEP_PAGES = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+def pytorch(*, compiled=False, channels_last=True, environment=KEEP_PAGES) -> Candidate:
+    """PyTorch's settings -> the candidate."""
+    options = {"compiled": compiled, "channels_last": channels_last}
+    return Candidate("pytorch_candidates", options, environment, ("torch", "torchvision"))
+
+
+def runtime(name: str, file_format: str, needs: tuple[str, ...] = (), **options: Any) -> Candidate:
+    """A key of deployment.runtimes.RUNTIMES, a format of export.py -> the candidate."""
+    how = {"runtime": name, "format": file_format, "options": options}
+    return Candidate("runtime_candidates", how, {}, needs)
+
+
+STOCK_KERAS = {"Keras's own layers": Candidate("keras_candidates", {"stock_keras": True})}
+PYTORCH = {"PyTorch": pytorch(), "PyTorch, compiled": pytorch(compiled=True)}
+PYTORCH_DEFAULTS = {
+    "PyTorch, default allocator": pytorch(environment={}),
+    "PyTorch, default layout": pytorch(channels_last=False),
+}
+SAVED_MODEL = {
+    "SavedModel": runtime("tensorflow", "saved_model", frozen_weights=False),
+    "SavedModel, frozen weights": runtime("tensorflow", "saved_model", frozen_weights=True),
+}
+ONNX = ("tf2onnx", "onnxruntime")
+OPENVINO = {"OpenVINO": runtime("openvino", "onnx", (*ONNX, "openvino"))}
+RUNTIMES = {
+    **OPENVINO,
+    "ONNX Runtime": runtime("onnxruntime", "onnx", ONNX),
+    "LiteRT": runtime("litert", "litert_float32", ("ai_edge_litert",)),
+}
 CANDIDATES = {
     "training": {
-        "float32": Candidate(OURS),
-        "mixed_bfloat16": Candidate(OURS, {"precision": "mixed_bfloat16"}),
-        "torchvision": Candidate(TORCHVISION),
-        "torchvision, bfloat16": Candidate(TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": Candidate(TORCHVISION_COMPILED),
-        "Keras's own layers": Candidate(STOCK_KERAS),
-        "rematerialize": Candidate(OURS, {"rematerialize": True}),
-        "jit_compile": Candidate(OURS, {"jit_compile": True}),
-        "PyTorch, channels_last": Candidate(PYTORCH),
-        "PyTorch, channels_last, compiled": Candidate(PYTORCH_COMPILED),
+        "ours": ours(),
+        **PYTORCH,
+        **STOCK_KERAS,
+        "ours, rematerialize": ours(rematerialize=True),
+        "ours, pages kept": ours()._replace(environment=KEEP_PAGES),
+        **PYTORCH_DEFAULTS,
+        "ours, jit_compile": ours(jit_compile=True),
     },
     "inference": {
-        "SavedModel": Candidate(OURS),
-        "SavedModel, bfloat16": Candidate(OURS, {"precision": "mixed_bfloat16"}),
-        "torchvision": Candidate(TORCHVISION),
-        "torchvision, bfloat16": Candidate(TORCHVISION, {"precision": "mixed_bfloat16"}),
-        "torchvision, compiled": Candidate(TORCHVISION_COMPILED),
-        "checkpoint": Candidate(CHECKPOINT),
-        "Keras's own layers": Candidate(STOCK_KERAS),
-        "six scales": Candidate(CHECKPOINT, {"eval.scales": MULTI_SCALE}),
-        "six scales and flip": Candidate(
-            CHECKPOINT, {"eval.scales": MULTI_SCALE, "eval.flip": True}
-        ),
-        "PyTorch, channels_last": Candidate(PYTORCH),
-        "PyTorch, channels_last, compiled": Candidate(PYTORCH_COMPILED),
+        **SAVED_MODEL,
+        **RUNTIMES,
+        **PYTORCH,
+        "checkpoint": ours(),
+        **STOCK_KERAS,
+        "six scales": ours(**{"eval.scales": MULTI_SCALE}),
+        **PYTORCH_DEFAULTS,
+        "six scales and flip": ours(**{"eval.scales": MULTI_SCALE, "eval.flip": True}),
     },
 }
+ONLY_FLOAT32 = ("ONNX Runtime", "LiteRT")  # As export.py writes for them.
 PEAK_FLOPS = "peak FLOP/s"  # Measured beside the candidates: a plain 3x3 convolution.
-# MB of TensorFlow in PyTorch's processes, which import it with this program: 905 MB after both, 304
-# after PyTorch and torchvision alone (2 cores, commit db50da7). Subtracted from reported memory.
-TENSORFLOW_MB = 600
 
 
 class Case(NamedTuple):
@@ -63,11 +94,12 @@ class Case(NamedTuple):
     output_stride: int
     crop_size: int
     batch_size: int
+    precision: str = FLOAT32
 
     def __str__(self) -> str:
         return (
             f"{self.task}, {self.backbone}, output stride {self.output_stride}, "
-            f"{self.crop_size} x {self.crop_size}, batch size {self.batch_size}"
+            f"{self.crop_size} x {self.crop_size}, batch size {self.batch_size}, {self.precision}"
         )
 
 
@@ -75,35 +107,35 @@ TRAINING = Case("training", "resnet50", 8, 321, 2)
 TRAINING_16 = Case("training", "resnet50", 16, 513, 4)
 TRAINING_101 = Case("training", "resnet101", 16, 513, 4)
 INFERENCE = Case("inference", "resnet50", 8, 513, 1)
-NUM_MAIN = 4  # The first of CANDIDATES: ours and torchvision's, each in two precisions.
-# How many of CANDIDATES each case of ResNets measures: most of them in one case per task; elsewhere
-# those that fit into 24 GB of memory together.
+INFERENCE_101 = Case("inference", "resnet101", 8, 513, 1)
+MOBILE_INFERENCE = Case("inference", "mobilenet_v2", 16, 513, 1)
+
+
+def in_bfloat16(case: Case) -> Case:
+    """A case -> the same in mixed precision."""
+    return case._replace(precision=BFLOAT16)
+
+
+BESIDE_PYTORCH = ("ours", *PYTORCH)
+BESIDE_RUNTIMES = (*SAVED_MODEL, *OPENVINO, *PYTORCH)
 RESNET_CASES = {
-    TRAINING: 7,
-    TRAINING_16: NUM_MAIN + 1,
-    TRAINING_101: NUM_MAIN,
-    Case("training", "resnet101", 8, 321, 2): NUM_MAIN,
-    Case("training", "resnet50", 8, 513, 2): NUM_MAIN,
-    INFERENCE: 9,
-    Case("inference", "resnet50", 16, 513, 1): NUM_MAIN,
-    Case("inference", "resnet101", 8, 513, 1): NUM_MAIN,
-    Case("inference", "resnet101", 16, 513, 1): NUM_MAIN,
+    TRAINING: tuple(CANDIDATES["training"])[:-1],  # jit_compile takes minutes to compile.
+    in_bfloat16(TRAINING): BESIDE_PYTORCH,
+    TRAINING_16: BESIDE_PYTORCH,
+    in_bfloat16(TRAINING_16): BESIDE_PYTORCH,
+    TRAINING_101: BESIDE_PYTORCH,
+    in_bfloat16(TRAINING_101): BESIDE_PYTORCH,
+    INFERENCE: tuple(CANDIDATES["inference"])[:-1],
+    in_bfloat16(INFERENCE): BESIDE_RUNTIMES,
+    INFERENCE._replace(output_stride=16): BESIDE_RUNTIMES,
+    INFERENCE_101: BESIDE_RUNTIMES,
 }
-MOBILENET_CASES = (
-    Case("training", "mobilenet_v2", 16, 257, 8),  # As the scale voc_mobile trains.
-    Case("training", "mobilenet_v2", 16, 513, 4),
-    Case("inference", "mobilenet_v2", 16, 257, 1),
-    Case("inference", "mobilenet_v2", 16, 513, 1),
-)
-# torchvision has no MobileNetV2 at these output strides: its names in CANDIDATES would mislead.
-MOBILENET_CANDIDATES = {
-    task: (
-        *ours,
-        "Keras's own layers",
-        "PyTorch, channels_last",
-        "PyTorch, channels_last, compiled",
-    )
-    for task, ours in {"training": ("float32",), "inference": ("SavedModel", "checkpoint")}.items()
+MOBILE_INFERENCE_CANDIDATES = (*SAVED_MODEL, *RUNTIMES, *PYTORCH, "checkpoint", *STOCK_KERAS)
+MOBILENET_CASES = {
+    Case("training", "mobilenet_v2", 16, 257, 8): (*BESIDE_PYTORCH, *STOCK_KERAS),
+    Case("training", "mobilenet_v2", 16, 513, 4): (*BESIDE_PYTORCH, *STOCK_KERAS),
+    MOBILE_INFERENCE._replace(crop_size=257): MOBILE_INFERENCE_CANDIDATES,
+    MOBILE_INFERENCE: MOBILE_INFERENCE_CANDIDATES,
 }
 
 
@@ -115,112 +147,109 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "resnet": Section(
-        "ResNets",
-        {case: tuple(CANDIDATES[case.task])[:number] for case, number in RESNET_CASES.items()},
-    ),
-    "mobilenet_v2": Section(
-        "MobileNetV2", {case: MOBILENET_CANDIDATES[case.task] for case in MOBILENET_CASES}
-    ),
+    "resnet": Section("ResNets", RESNET_CASES),
+    "mobilenet_v2": Section("MobileNetV2", MOBILENET_CASES),
 }
 
 
 class Target(NamedTuple):
-    """A bound on a candidate's quantity, relative to that of another candidate."""
+    """A bound on a candidate's time or memory, beside the best of its peers.
+
+    seconds: the best peer's, relative to the candidate's, at least. peak_mb: the candidate's,
+    relative to the best peer's, at most; without peers, in MB.
+    """
 
     text: str
     case: Case
     quantity: str
     candidate: str
-    relative_to: str
+    peers: tuple[str, ...]
     bound: float
-    at_least: bool = True
 
 
+OF_PYTORCH, FROZEN = (*PYTORCH, *PYTORCH_DEFAULTS), "SavedModel, frozen weights"
 TARGETS = (
-    Target(
-        "torchvision's training time, relative to our float32's",
-        TRAINING, "seconds", "torchvision", "float32", 1.6,
-    ),
-    Target(
-        "the same at output stride 16, crop 513, batch size 4",
-        TRAINING_16, "seconds", "torchvision", "float32", 2.3,
-    ),
-    Target(
-        "the same at output stride 16, crop 513, batch size 4, with ResNet-101",
-        TRAINING_101, "seconds", "torchvision", "float32", 2.3,
-    ),
-    Target(
-        "torchvision's inference time at 513, relative to our SavedModel's",
-        INFERENCE, "seconds", "torchvision", "SavedModel", 1.6,
-    ),
-    Target(
-        "our float32 training time, relative to `mixed_bfloat16`",
-        TRAINING, "seconds", "float32", "mixed_bfloat16", 1.4,
-    ),
-    Target(
-        "our float32 inference time at 513, relative to bfloat16",
-        INFERENCE, "seconds", "SavedModel", "SavedModel, bfloat16", 1.8,
-    ),
-    Target(
-        "share of peak FLOP/s, float32 inference at 513",
-        INFERENCE, "gigaflops", "SavedModel", PEAK_FLOPS, 0.75,
-    ),
-    Target(
-        "share of peak FLOP/s, float32 training",
-        TRAINING, "gigaflops", "float32", PEAK_FLOPS, 0.65,
-    ),
-    Target(
-        "our peak memory in training, relative to torchvision's",
-        TRAINING, "peak_mb", "float32", "torchvision", 1.0, False,
-    ),
-    Target(
-        "training time with Keras's own layers, relative to ours",
-        TRAINING, "seconds", "Keras's own layers", "float32", 3.5,
-    ),
-)  # fmt: skip
+    Target("training time", TRAINING, "seconds", "ours", OF_PYTORCH, 1.35),
+    Target("training time", in_bfloat16(TRAINING), "seconds", "ours", OF_PYTORCH, 1.45),
+    Target("training time", TRAINING_16, "seconds", "ours", OF_PYTORCH, 1.65),
+    Target("training time", in_bfloat16(TRAINING_16), "seconds", "ours", OF_PYTORCH, 1.7),
+    Target("training time", TRAINING_101, "seconds", "ours", OF_PYTORCH, 1.35),
+    Target("training time", in_bfloat16(TRAINING_101), "seconds", "ours", OF_PYTORCH, 1.4),
+    Target("training memory", TRAINING, "peak_mb", "ours", OF_PYTORCH, 1.0),
+    Target("training memory", TRAINING_16, "peak_mb", "ours", OF_PYTORCH, 1.0),
+    Target("inference time", INFERENCE, "seconds", FROZEN, tuple(OPENVINO), 1.0),
+    Target("inference time", in_bfloat16(INFERENCE), "seconds", FROZEN, tuple(OPENVINO), 1.0),
+    Target("inference memory", INFERENCE, "peak_mb", "SavedModel", (), 900),
+    Target("inference memory", INFERENCE_101, "peak_mb", "SavedModel", (), 1200),
+    Target("inference time", MOBILE_INFERENCE, "seconds", FROZEN, tuple(STOCK_KERAS), 1.3),
+    Target("inference time", MOBILE_INFERENCE, "seconds", FROZEN, ("LiteRT",), 0.83),
+)
+
+Measured = Mapping[str, Mapping[str, float]]  # Quantities by candidate.
 
 
-def reported_value(
-    measured: Mapping[str, Mapping[str, float]], candidate: str, quantity: str
-) -> float:
-    """What was measured of a candidate -> the quantity to report: memory without TENSORFLOW_MB."""
-    of_torch = candidate.startswith((TORCHVISION, "PyTorch"))
-    is_torch_memory = quantity == "peak_mb" and of_torch
-    return measured[candidate][quantity] - (TENSORFLOW_MB if is_torch_memory else 0)
+def judge(target: Target, measured: Measured) -> tuple[float, str, bool] | None:
+    """A target -> its value, the best peer and whether it is met; None where it is not measured."""
+    peers = [peer for peer in target.peers if peer in measured]
+    if target.candidate not in measured or (target.peers and not peers):
+        return None
+    value = measured[target.candidate][target.quantity]
+    if not target.peers:
+        return value, "", value <= target.bound
+    best = min(peers, key=lambda peer: measured[peer][target.quantity])
+    ratio = value / measured[best][target.quantity]
+    if target.quantity == "seconds":
+        return 1 / ratio, best, 1 / ratio >= target.bound
+    return ratio, best, ratio <= target.bound
 
 
-def case_rows(case: Case, measured: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+def target_rows(cases: Mapping[Case, Measured]) -> list[list[str]]:
+    """Cases and what was measured -> the cells of a table of those TARGETS that were measured."""
+    lines = [["what", "case", "beside", "target", "measured", ""]]
+    for target in TARGETS:
+        judged = judge(target, cases.get(target.case, {}))
+        if judged is None:
+            continue
+        value, best, is_met = judged
+        how = "at least" if target.quantity == "seconds" else "at most"
+        form = "{:.2f}" if target.peers else "{:.0f} MB"
+        case = str(target.case).partition(", ")[2]
+        what = f"{target.text} of {target.candidate}" if "SavedModel" in target.candidate else ""
+        bound, is_met = f"{how} {form.format(target.bound)}", "met" if is_met else "missed"
+        lines.append([what or target.text, case, best, bound, form.format(value), is_met])
+    return lines
+
+
+def case_rows(case: Case, measured: Measured) -> list[list[str]]:
     """A case and what was measured -> the cells of its table, relative to the first candidate."""
-    first = next(iter(measured))
+    first = next(iter(measured.values()))
     peak = measured[PEAK_FLOPS]["gigaflops"]
-    head = ["", "s per image", "relative time", "peak MB", "relative memory"]
+    head = ["", "s per image", "relative time", "spread %", "peak MB", "relative memory"]
     lines = [[*head, "share of peak FLOP/s"]]
     for name, values in measured.items():
-        cells = ["-"] * 4
+        cells = ["-"] * 5
         if name != PEAK_FLOPS:
-            cells = [f"{values['seconds'] / case.batch_size:.3f}"]
-            memory = reported_value(measured, name, "peak_mb")
-            cells += [f"{values['seconds'] / measured[first]['seconds']:.2f}", f"{memory:.0f}"]
-            cells += [f"{memory / reported_value(measured, first, 'peak_mb'):.2f}"]
+            cells = [
+                f"{values['seconds'] / case.batch_size:.3f}",
+                f"{values['seconds'] / first['seconds']:.2f}",
+                f"{100 * values['spread']:.0f}",
+                f"{values['peak_mb']:.0f}",
+                f"{values['peak_mb'] / first['peak_mb']:.2f}",
+            ]
         lines.append([name, *cells, f"{values['gigaflops'] / peak:.2f}"])
     return lines
 
 
-def target_rows(cases: Mapping[Case, Mapping[str, Any]]) -> list[list[str]]:
-    """Cases and what was measured -> the cells of a table of those TARGETS that were measured."""
-    title = "ResNet-50 at output stride 8, crop 321, batch size 2 unless noted"
-    lines = [[title, "target", "measured", ""]]
-    for target in TARGETS:
-        measured = cases.get(target.case, {})
-        if not {target.candidate, target.relative_to} <= measured.keys():
-            continue
-        ratio = reported_value(measured, target.candidate, target.quantity)
-        ratio /= reported_value(measured, target.relative_to, target.quantity)
-        is_met = ratio >= target.bound if target.at_least else ratio <= target.bound
-        bound = f"at {'least' if target.at_least else 'most'} {target.bound:.2f}"
-        lines.append([target.text, bound, f"{ratio:.2f}", "met" if is_met else "missed"])
-    return lines
+def remarks(measured: Measured, other_load: float | None) -> str:
+    """What was measured, and the share of CPU time of other load -> what disturbed it, or ""."""
+    parts = []
+    if noisy := [name for name, values in measured.items() if values["spread"] > MAX_SPREAD]:
+        parts.append(
+            f"Spread over {100 * MAX_SPREAD:.0f} %, also when repeated: {', '.join(noisy)}."
+        )
+    if other_load is not None and other_load > MAX_OTHER_LOAD:
+        parts.append(f"The machine was not quiet: other load took {100 * other_load:.0f} %.")
+    return " ".join(parts)
 
 
 def to_markdown(results: Mapping[str, Any]) -> str:
@@ -234,10 +263,12 @@ def to_markdown(results: Mapping[str, Any]) -> str:
 def section_to_markdown(results: Mapping[str, Any]) -> str:
     """A section of results.json -> the targets and the cases in Markdown."""
     cases = [(Case(**each["case"]), each) for each in results["cases"]]
+    loads = [each["other_load"] for _, each in cases if each["other_load"] is not None]
+    load = f"; other load took at most {100 * max(loads):.0f} % of the CPU time" if loads else ""
     parts = [
         f"{results['cores']} cores ({results['cpu']}), commit {results['commit']}, medians of "
-        f"{results['rounds']} interleaved rounds, {results['minutes']:.0f} minutes in total "
-        "([json](../benchmark/results.json)):"
+        f"{ROUNDS} interleaved turns, {results['minutes']:.0f} minutes in total"
+        f"{load} ([json](../benchmark/results.json))."
     ]
     targets = target_rows({case: each["measured"] for case, each in cases})
     if len(targets) > 1:
@@ -248,4 +279,6 @@ def section_to_markdown(results: Mapping[str, Any]) -> str:
             f"**{str(case).capitalize()}** ({work})",
             markdown_table(case_rows(case, each["measured"])),
         ]
+        if text := remarks(each["measured"], each["other_load"]):
+            parts.append(text)
     return "\n\n".join(parts)

@@ -14,10 +14,10 @@ import time
 import numpy as np
 
 
-def tensorflow(artifact):
+def tensorflow(artifact, frozen_weights=True):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # oneDNN may then keep its copy of each kernel: nothing here changes a weight.
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    # oneDNN then keeps its own copy of each kernel: nothing here changes a weight.
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = str(int(frozen_weights))
     import tensorflow as tf
 
     loaded = tf.saved_model.load(artifact)
@@ -49,10 +49,10 @@ def onnxruntime(artifact):
     return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
 
 
-def openvino(artifact):
+def openvino(artifact, precision="f32"):
     from openvino import Core
 
-    model = Core().compile_model(artifact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = Core().compile_model(artifact, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda images: model(images)[0]
 
 

@@ -6,15 +6,15 @@ The tests read that file, and where torchvision is installed they ask it anew.
 """
 
 import json
+import pathlib
 import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.conftest import ROOT
 from tests.foreign_networks import random_values, torchvision_shapes
 
-FILE = ROOT / "tests" / "golden" / "torchvision.json"
+FILE = pathlib.Path(__file__).parent / "golden" / "torchvision.json"
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_SAMPLES = 600  # Values of an output that are kept.
 DILATION = {8: [False, True, True], 16: [False, False, True], 32: [False, False, False]}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import tempfile
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from pretrained.torchvision_models import rename_torchvision
 from pretrained.weights import load
 from tests import make_golden_torchvision
 from tests.foreign_networks import UNITS, random_values, torchvision_shapes
+from tests.torchvision_process import ask_torchvision
 
 GOLDEN = json.loads(make_golden_torchvision.FILE.read_text())
 
@@ -47,11 +49,16 @@ def output_of(name):
 @functools.cache
 def theirs_now(name):
     """The output of torchvision itself; the test is skipped where it is not installed."""
-    try:  # A RuntimeError where it is there, but does not fit the PyTorch that is.
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision cannot be asked: {error}")
-    return make_golden_torchvision.by_torchvision(make_golden_torchvision.CASES[name])
+    code = """
+import sys
+import numpy as np
+from tests.make_golden_torchvision import CASES, by_torchvision
+np.save(sys.argv[2], by_torchvision(CASES[sys.argv[1]]))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/output.npy"
+        ask_torchvision(code, name, file)
+        return np.load(file)
 
 
 @pytest.mark.parametrize("name", make_golden_torchvision.CASES)
