@@ -233,7 +233,7 @@ def describe(case: Case, candidate: str, turns: Turns) -> dict[str, Any]:
     }
 
 
-def measure_cases(cases: Sequence[Case], requested: str | None) -> dict[str, Any]:
+def measure_cases(cases: Sequence[Case], requested: str | None, commit: str) -> dict[str, Any]:
     """Measures cases one after another, prints a table of each, and returns all of them."""
     start_time, done = time.monotonic(), []
     for number, case in enumerate(cases, start=1):
@@ -244,15 +244,16 @@ def measure_cases(cases: Sequence[Case], requested: str | None) -> dict[str, Any
     targets = target_rows({Case(**each["case"]): each["measured"] for each in done})
     if len(targets) > 1:
         print(f"\n{table(targets)}")
-    about = {"cores": os.cpu_count(), "cpu": processor_name(), "commit": code_version()}
+    about = {"cores": os.cpu_count(), "cpu": processor_name(), "commit": commit}
     return {**about, "minutes": (time.monotonic() - start_time) / 60, "cases": done}
 
 
 def measure_sections(names: Sequence[str], output: pathlib.Path | None) -> None:
     """Measures sections and writes them into a new file, or in place of those in results.json."""
     results = {} if output else json.loads(RESULTS.read_text())
+    commit = code_version()  # Before the first section is written, which would change it.
     for name in names:
-        results[name] = measure_cases(list(SECTIONS[name].cases), None)
+        results[name] = measure_cases(list(SECTIONS[name].cases), None, commit)
         write_json(output or RESULTS, results)
 
 
@@ -274,7 +275,7 @@ def main() -> None:
         if case.backbone not in BACKBONES:
             raise ValueError(f"No backbone {case.backbone!r}; there are {', '.join(BACKBONES)}.")
         if arguments.task in CANDIDATES:
-            results = measure_cases([case], arguments.candidates)
+            results = measure_cases([case], arguments.candidates, code_version())
             if arguments.output:
                 write_json(arguments.output, results)
             return

@@ -118,7 +118,7 @@ def test_candidates_are_selected_by_name(monkeypatch, capsys):
 def test_a_case_is_measured_and_written(monkeypatch, capsys):
     """With an export and a model: each in its process, by what that process is given."""
     monkeypatch.setattr(turns, "ROUNDS", 2)
-    result = speed.measure_cases([TINY], f"{FROZEN};checkpoint")
+    result = speed.measure_cases([TINY], f"{FROZEN};checkpoint", "a1b2c3d")
     measured = result["cases"][0]["measured"]
     assert measured.keys() == {FROZEN, "checkpoint", PEAK_FLOPS}
     assert measured[FROZEN]["peak_mb"] > 100 and len(measured[FROZEN]["turns"]) == 2
@@ -161,7 +161,7 @@ def busy_seconds(process):
 def test_a_section_replaces_itself_alone(tmp_path, monkeypatch):
     file, measured = tmp_path / "results.json", []
 
-    def measure(cases, requested):
+    def measure(cases, requested, commit):
         measured.extend(cases)
         return {"cases": len(cases)}
 
