@@ -32,7 +32,7 @@ def train_batches(
     num_workers: int = 1,
     num_replicas: int = 1,
 ) -> tf.data.Dataset:
-    """A split -> endless batches: images [B, crop, crop, 3] uint8, labels [B, crop, crop] int32.
+    """A split -> endless batches: images [B, crop, crop, 3] and labels [B, crop, crop], both uint8.
 
     The examples of batch k and their augmentation depend on (seed, k) alone, so a pipeline that
     starts at first_step yields the same batches as one that has reached that step. Skipped examples
@@ -84,7 +84,7 @@ def _decode_and_augment(builder, record, seeds, crop_size, mean_pixel):
     crop = draw_crop(tf.shape(label), seeds, crop_size)
     source = decode_part(example["image"], crop.source_corner, crop.source_size, tf.shape(label)[1])
     image = crop_image(source, crop, crop_size, mean_pixel)
-    return image, tf.cast(crop_label(label, crop, crop_size), tf.int32)
+    return image, crop_label(label, crop, crop_size)
 
 
 def batch_ids(

@@ -34,7 +34,7 @@ def same(ours, theirs):
 def test_batches_have_static_shapes_and_types(shapes_builder):
     images, labels = train_batches(shapes_builder, "train", **TRAIN).element_spec
     assert images == tf.TensorSpec((5, 33, 33, 3), tf.uint8)
-    assert labels == tf.TensorSpec((5, 33, 33), tf.int32)
+    assert labels == tf.TensorSpec((5, 33, 33), tf.uint8)
 
 
 def test_runs_repeat_exactly_whatever_tensorflows_own_seed(shapes_builder):

@@ -14,7 +14,7 @@ from model.rematerialize import rematerialize_backbone
 from training.checkpoints import weights_by_name
 from training.strategy import first_replica
 
-# Images and labels -> loss, regularization, gradient norm.
+# Images, labels (of any integer type) -> loss, regularization, gradient norm.
 TrainStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
@@ -87,6 +87,7 @@ def make_train_step(
 
     def replica_step(images, labels):
         context = tf.distribute.get_replica_context()
+        labels = tf.cast(labels, tf.int32)  # Bytes until here, which are less to copy.
         with tf.GradientTape() as tape:
             logits = forward(images)
             if not upsample_logits:
