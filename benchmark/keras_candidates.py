@@ -22,16 +22,11 @@ import tensorflow as tf
 import model.layers
 from benchmark.cases import FLOAT32, Case
 from benchmark.turns import serve
-from deployment.formats import FORMATS
-from deployment.inference_graph import InferenceNetwork, class_ids
-from deployment.litert import resize_natively, write_litert
-from deployment.onnx_graph import write_onnx
-from deployment.saved_model import Segmenter, write_saved_model
+from deployment.artifact import write_artifact
 from evaluation.prediction import make_predictor
 from experiments.base import get_config
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
-from model.layers import resize_bilinear
 from model.mobilenet import MOBILENETS
 from training.optimizer import make_optimizer
 from training.train_step import make_state, make_train_step
@@ -144,29 +139,18 @@ def write_exports(case: Case, formats: Sequence[str], folder: pathlib.Path) -> N
 
     Only a SavedModel has the case's precision; OpenVINO computes a float32 graph in bfloat16.
     """
-    config, size = config_of(case), (case.crop_size, case.crop_size)
-    mean_pixel = BACKBONES[case.backbone].mean_pixel
-    data_file = folder / "data.json"
-    data_file.write_text("{}")
+    config = config_of(case)
     for name in formats:
         precision = case.precision if name == "saved_model" else FLOAT32
-        network = make_model(config.model, precision=precision)
-        resize = resize_natively if name.startswith("litert") else resize_bilinear
-        frozen = InferenceNetwork(network, mean_pixel=mean_pixel, resize=resize, **config.eval)
-        place = folder / name
-        if name == "saved_model":
-            write_saved_model(Segmenter(frozen, data_file), place)
-            continue
-        place.mkdir()
-        file = place / FORMATS[name].file
-
-        def segment(images, frozen=frozen):
-            return class_ids(frozen(images))
-
-        if name == "onnx":
-            write_onnx(segment, file, size=size)
-        else:
-            write_litert(segment, file, size=size, precision=FLOAT32)
+        write_artifact(
+            name,
+            make_model(config.model, precision=precision),
+            folder / name,
+            data={},
+            size=(case.crop_size, case.crop_size),
+            mean_pixel=BACKBONES[case.backbone].mean_pixel,
+            **config.eval,
+        )
 
 
 def main() -> None:

@@ -151,10 +151,8 @@ def pytorch_arguments(case: Case) -> dict[str, Any]:
 
 def write_exports(case: Case, candidates: Sequence[str], folder: pathlib.Path) -> None:
     """Writes what the candidates read, in a process of its own, whose memory does not count."""
-    of_runtimes = [
-        find(case, name).options for name in candidates if name in CANDIDATES["inference"]
-    ]
-    formats = sorted({options["format"] for options in of_runtimes if "format" in options})
+    options = [find(case, name).options for name in candidates]
+    formats = sorted({each["format"] for each in options if "format" in each})
     if not formats:
         return
     job = {"case": case, "exports": formats, "folder": str(folder)}

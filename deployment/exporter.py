@@ -14,17 +14,13 @@ from data.files import write_json, write_text
 from data.pipeline import eval_examples
 from data.terminal import percent
 from deployment import gate
+from deployment.artifact import write_artifact
 from deployment.formats import FORMATS, Format
-from deployment.inference_graph import InferenceNetwork, class_ids
-from deployment.litert import resize_natively, write_litert
 from deployment.metadata import describe
 from deployment.model_card import model_card
-from deployment.onnx_graph import write_onnx
-from deployment.saved_model import Segmenter, write_saved_model
 from evaluation.evaluator import Evaluator
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
-from model.layers import resize_bilinear
 from training.checkpoints import load_weights
 from training.run_folder import read_config
 
@@ -120,7 +116,7 @@ class Exporter:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}_") as beside:
             new = pathlib.Path(beside) / "new"
-            self._write_artifact(name, new, pathlib.Path(beside))
+            self._write_artifact(name, new)
             artifact = new / kind.file
             figures = {"format": name, "bytes": gate.size_in_bytes(artifact)}
             parity = "skipped (--gate_images=0)."
@@ -141,36 +137,18 @@ class Exporter:
             new.rename(folder)
         return row(name, figures)
 
-    def _write_artifact(self, name, folder, beside):
-        """The artifact and its data.json, into a new folder; `beside` is for temporary files."""
-        model = self.model
-        if name == "saved_model_bfloat16":
-            model = self._model_in_bfloat16()
-        is_litert = name.startswith("litert")
-        network = InferenceNetwork(
-            model,
+    def _write_artifact(self, name, folder):
+        """The artifact and its data.json, into a new folder."""
+        write_artifact(
+            name,
+            self._model_in_bfloat16() if name == "saved_model_bfloat16" else self.model,
+            folder,
+            data=self.data,
+            size=self.size,
+            calibration=self.calibration() if name == "litert_int8" else (),
             mean_pixel=self.mean_pixel,
-            # In ONNX, whose layout is channels first, the two matrix products are faster.
-            resize=resize_natively if is_litert else resize_bilinear,
             **self.inference,
         )
-        if name.startswith("saved_model"):
-            write_json(beside / "data.json", self.data)
-            write_saved_model(Segmenter(network, beside / "data.json"), folder)
-            return
-        folder.mkdir()
-        write_json(folder / "data.json", self.data)
-        file = folder / FORMATS[name].file
-
-        def segment(images):
-            return class_ids(network(images))
-
-        if name == "onnx":
-            write_onnx(segment, file, size=self.size)
-        else:
-            precision = name.removeprefix("litert_")
-            images = self.calibration() if precision == "int8" else ()
-            write_litert(segment, file, size=self.size, precision=precision, calibration=images)
 
     def _model_in_bfloat16(self) -> keras.Model:
         model = deeplabv3(**self.arguments, precision="mixed_bfloat16")

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deployment import exporter, formats, gate, saved_model
+from deployment import artifact, exporter, formats, gate, saved_model
 from deployment.exporter import Exporter
 from deployment.formats import check_formats
 from deployment.inference_graph import InferenceNetwork
@@ -326,7 +326,7 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
             def __call__(self, images):
                 return 1 - super().__call__(images)
 
-        monkeypatch.setattr(exporter, "InferenceNetwork", LeastProbable)
+        monkeypatch.setattr(artifact, "InferenceNetwork", LeastProbable)
         said = "pixels differ, mIoU is .*at most 0.01 % of pixels may differ"
     else:
 
@@ -335,7 +335,7 @@ def test_what_the_gate_refuses_is_not_there(export, folder, tmp_path, monkeypatc
             (file,) = folder.glob("variables/*.data*")
             file.write_bytes(file.read_bytes()[: 10**6])
 
-        monkeypatch.setattr(exporter, "write_saved_model", write_half)
+        monkeypatch.setattr(artifact, "write_saved_model", write_half)
         said = "tensorflow cannot run the export"
     place = tmp_path / "there"
     if broken == "other classes":

@@ -35,8 +35,9 @@ from benchmark.turns import Turns
 from data.files import between_markers
 from experiments.base import MULTI_SCALE
 from model import layers
+from tests.conftest import ROOT
 from tests.fold_batch_norm_test import IMAGES, with_random_statistics
-from tests.torchvision_process import ROOT, ask_torchvision
+from tests.torchvision_process import ask_torchvision
 
 TINY = Case("inference", "resnet_tiny", output_stride=16, crop_size=33, batch_size=2)
 TINY_TRAINING = TINY._replace(task="training")

@@ -5,13 +5,12 @@ segmentation fault (TensorFlow 2.21, PyTorch 2.14).
 """
 
 import functools
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.conftest import ROOT
 
 
 @functools.cache
