@@ -187,8 +187,8 @@ def fit(
 ) -> None:
     """Takes the steps that remain; where there is a recorder, logs, saves and evaluates them.
 
-    Raises FloatingPointError(step) where a step's loss, gradient or weights are non-finite. A
-    gradient may be infinite where the loss is scaled: the optimizer skips that step.
+    Raises FloatingPointError(step, what was non-finite) where a step's loss, gradient or weights
+    are. A gradient may be infinite where the loss is scaled: the optimizer skips that step.
     """
     scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
     iterator = iter(batches)
@@ -196,7 +196,9 @@ def fit(
         learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
         values = [float(value) for value in train_step(*next(iterator))]
         if not all(map(math.isfinite, values[:2] if scaled else values)):
-            raise FloatingPointError(step)
+            names = ("loss", "regularization", "gradient norm")
+            told = (f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
+            raise FloatingPointError(step, ", ".join(told))
         if recorder is None:
             continue
         recorder.log(step, learning_rate, values)
@@ -349,8 +351,12 @@ def save_nonfinite_step(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     step: int,
+    nonfinite: str,
 ) -> str:
-    """Saves the batch of a step that gave non-finite values -> the message to the user."""
+    """Saves the batch of a step that gave non-finite values -> the message to the user.
+
+    nonfinite: what fit or the recorder said of them.
+    """
     batches = distributed_batches(builder, config, tf.distribute.get_strategy(), step - 1)
     images, labels = next(iter(batches))
     ids = batch_ids(
@@ -366,7 +372,7 @@ def save_nonfinite_step(
     np.savez_compressed(file, images=images, labels=labels, ids=ids)
     saved = tf.train.latest_checkpoint(workdir / "checkpoints")
     return (
-        f"Non-finite loss, gradient or weights at step {step}. Its batch is in {file}: "
+        f"Non-finite loss, gradient or weights at step {step} ({nonfinite}). Its batch is in {file}: "
         f"{', '.join(ids)}. The newest checkpoint is of an earlier step: {saved or 'none yet'}; "
         "the same command resumes from it and takes the same steps again. Usually a lower "
         "--config.learning_rate in another --workdir helps; if it is always these images, look at "

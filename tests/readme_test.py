@@ -133,6 +133,8 @@ SLOW = {
     "python -m experiments.cost table1 --scale=shapes --calibrate",
     "python export.py --run=runs/shapes/base --output_stride=8 --flip "
     "--format=saved_model,litert_int8,onnx",
+    "python export.py --run=runs/shapes/base --format=onnx --size=513,513",
+    "python export.py --run=runs/shapes/base --format=litert_float32 --size=513,513",
 }
 
 # What parsing must not let pass.

@@ -157,11 +157,11 @@ class Recorder:
     def save(self, step: int) -> None:
         """Writes a checkpoint; the last ones are kept.
 
-        Raises FloatingPointError(step) in place of saving weights that are non-finite, or so large
-        that their squares are.
+        Raises FloatingPointError(step, what was non-finite) in place of saving weights that are
+        non-finite, or so large that their squares are.
         """
-        if not np.isfinite(float(tf.add_n(self._model.losses))):
-            raise FloatingPointError(step)
+        if not np.isfinite(regularization := float(tf.add_n(self._model.losses))):
+            raise FloatingPointError(step, f"regularization after it {regularization}")
         self._checkpoints.save(step)
         self._saved_at = time.monotonic()
 
