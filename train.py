@@ -372,11 +372,11 @@ def save_nonfinite_step(
     np.savez_compressed(file, images=images, labels=labels, ids=ids)
     saved = tf.train.latest_checkpoint(workdir / "checkpoints")
     return (
-        f"Non-finite loss, gradient or weights at step {step} ({nonfinite}). "
-        f"Its batch is in {file}: {', '.join(ids)}. The newest checkpoint is of an earlier step: {saved or 'none yet'}; "
-        "the same command resumes from it and takes the same steps again. Usually a lower "
-        "--config.learning_rate in another --workdir helps; if it is always these images, look at "
-        "them."
+        f"Non-finite loss, gradient or weights at step {step} ({nonfinite}). Its batch is in "
+        f"{file}: {', '.join(ids)}. The newest checkpoint is of an earlier step: "
+        f"{saved or 'none yet'}; the same command resumes from it and takes the same steps again. "
+        "Usually a lower --config.learning_rate in another --workdir helps; if it is always these "
+        "images, look at them."
     )
 
 
