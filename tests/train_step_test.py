@@ -1,5 +1,6 @@
 """One step of training: what it computes, in every precision and however it is compiled."""
 
+import subprocess
 import types
 
 import keras
@@ -11,6 +12,8 @@ from keras import layers
 from model.backbones import BACKBONES
 from model.deeplabv3 import deeplabv3
 from model.layers import KernelDecay, ResizeBilinear, conv_bn, freeze_batch_norm
+from tests.conftest import ROOT
+from tests.preloaded_python import preloaded_python
 from tests.train_test import small_config
 from training.optimizer import make_optimizer
 from training.train_step import TrainState, make_state, make_train_step
@@ -282,3 +285,55 @@ def test_xla_is_for_one_device(trained):
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="one device"):
         make_train_step(trained[0], two, jit_compile=True)
+
+
+TWO_REPLICAS = """
+import sys, tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+one = tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(cpu, [one, one])
+from tests.train_step_test import save_steps
+save_steps(sys.argv[1], replicas=1)
+save_steps(sys.argv[1], replicas=2)
+"""
+
+
+def save_steps(folder, *, replicas):
+    """Two steps of the tiny model -> FOLDER/REPLICAS.npz: what they returned, and the weights.
+
+    In the first one all labels are 255, and the learning rate is so high that the decay is seen.
+    """
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        state = make_state(tiny_model(), make_optimizer(100.0, steps=1000))
+    train_step = make_train_step(state, strategy)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 9, 9, 3), np.uint8)
+    labels = rng.choice([0, 1, 2, 255], (4, 9, 9)).astype(np.uint8)
+    labels[0] = 255  # So the two halves have other numbers of pixels to learn from.
+    saved = {f"start/{w.path}": w.numpy() for w in state.model.weights}
+    for step, batch in enumerate([(images, np.full_like(labels, 255)), (images, labels)]):
+        parts = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, array=array: tf.constant(
+                    np.split(array, replicas)[context.replica_id_in_sync_group]
+                )
+            )
+            for array in batch
+        ]
+        saved[f"step{step}"] = np.array([float(value) for value in train_step(*parts)])
+        saved |= {f"{step}/{w.path}": w.numpy() for w in state.model.weights}
+    np.savez(f"{folder}/{replicas}.npz", **saved)
+
+
+def test_two_replicas_take_the_steps_of_one(tmp_path):
+    """The loss is over all pixels, the decay counts once, batch norm sees the whole batch."""
+    command = [preloaded_python(), "-c", TWO_REPLICAS, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    one, two = (np.load(tmp_path / f"{replicas}.npz") for replicas in (1, 2))
+    assert set(one) == set(two)
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(one["0/logits/kernel"], 0.99 * one["start/logits/kernel"], rtol=1e-5)
