@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from data.build import build
 from data.classes import COCO_NAMES, VOC_CLASS_NAMES
-from data.coco_voc21 import decode_region, draw_label, find_class_ids
+from data.coco_voc21 import SELECTION_RULES, decode_region, draw_label, find_class_ids
 from data.pipeline import eval_examples
 from tests.conftest import ROOT
 
@@ -94,6 +94,21 @@ def test_regions_overlaps_and_other_classes(coco, tmp_path):
 def test_each_rule_keeps_its_images_and_both_counts_are_told(coco, tmp_path, capsys, rule, kept):
     assert set(labels_of(coco, tmp_path / "shards", rule)) == kept
     assert "of 4 images, selected per_region 1, summed 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "areas, rules",
+    [([1000], []), ([1001], ["per_region", "summed"]), ([500, 500], []), ([500, 501], ["summed"])],
+)
+def test_an_image_needs_more_than_1000_pixels(areas, rules):
+    regions = [{"area": area} for area in areas]
+    assert [name for name, is_selected in SELECTION_RULES.items() if is_selected(regions)] == rules
+
+
+def test_two_regions_of_one_class_are_ignored_where_they_overlap():
+    regions = [{"class_id": 3, "segmentation": square(left, 0, 4)} for left in (0, 2)]
+    label = draw_label(regions, 4, 6, None)
+    np.testing.assert_array_equal(label, 4 * [[3, 3, 255, 255, 3, 3]])
 
 
 def test_polygons_and_both_run_lengths_draw_the_same():

@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 
 from evaluation.counts import count_pixels
-from evaluation.prediction import GRID, MAX_MARGIN, MAX_WAITING, predict_examples, predict_in_pieces
+from evaluation.prediction import (
+    GRID,
+    MAX_MARGIN,
+    MAX_WAITING,
+    predict_examples,
+    predict_in_pieces,
+    prediction_margin,
+)
 from experiments.base import MULTI_SCALE
 from model.aspp import rates_at
 from model.backbones import receptive_field
@@ -163,38 +170,51 @@ def test_images_are_predicted_alike_alone_and_in_a_batch(network):
     np.testing.assert_allclose(probabilities_of(network, images, **how), alone, atol=1e-5)
 
 
+PLAN_WITHOUT_POOLING = {"num_blocks": 4, "multi_grid": (1, 1, 1), "atrous_rates": (1, 2, 3)}
+
+
 def network_without_pooling(output_stride, head="paper"):
     keras.utils.set_random_seed(0)
-    model = deeplabv3(
-        "resnet_tiny",
-        head=head,
-        output_stride=output_stride,
-        num_classes=5,
-        multi_grid=(1, 1, 1),
-        atrous_rates=(1, 2, 3),
-        image_pooling=False,
-    )
-    rates = rates_at(output_stride, (1, 2, 3))
-    plan = dict(num_blocks=4, output_stride=output_stride, multi_grid=(1, 1, 1))
-    return model, receptive_field("resnet_tiny", **plan, rates=rates, head=head)
+    plan = {**PLAN_WITHOUT_POOLING, "output_stride": output_stride, "head": head}
+    model = deeplabv3("resnet_tiny", num_classes=5, image_pooling=False, **plan)
+    plan["rates"] = rates_at(output_stride, plan.pop("atrous_rates"))
+    return model, receptive_field("resnet_tiny", **plan)
+
+
+def pixels_seen(model, pixels, side):
+    """The rows of an image that the logits at each of some [row, column] depend on, in order.
+
+    By their gradients, in a network whose sums cannot cancel.
+    """
+    for weight in model.trainable_variables:
+        weight.assign(keras.ops.abs(weight) + 0.1)
+    model.get_layer("pixels").offset = [0.0] * 3
+    images = tf.ones((1, side, side, 3))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        logits = model(images, training=False)
+        each = [logits[0, row, column, 0] for row, column in pixels]
+    return [np.flatnonzero(np.abs(tape.gradient(x, images)[0]).max((1, 2))) for x in each]
 
 
 @pytest.mark.parametrize("output_stride, head", [(8, "paper"), (16, "paper"), (8, "torchvision")])
 def test_a_logit_depends_on_its_receptive_field_and_on_nothing_else(output_stride, head):
-    """Seen by the gradient of one of them, in a network whose sums cannot cancel."""
     model, field = network_without_pooling(output_stride, head)
-    for weight in model.trainable_variables:
-        weight.assign(keras.ops.abs(weight) + 0.1)
-    model.get_layer("pixels").offset = [0.0] * 3
     side = (field // output_stride // 2 * 2 + 5) * output_stride + 1
-    images = tf.ones((1, side, side, 3))
     middle = side // 2 // output_stride * output_stride
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        logit = model(images, training=False)[0, middle, middle, 0]
-    seen = np.flatnonzero(np.abs(tape.gradient(logit, images)[0]).max((1, 2)))
-    span = seen[-1] - seen[0] + 1
-    assert field - 2 * output_stride <= span <= field
+    (seen,) = pixels_seen(model, [(middle, middle)], side)
+    assert field - 2 * output_stride <= seen[-1] - seen[0] + 1 <= field
+
+
+def test_no_pixel_between_features_sees_beyond_the_margin_of_a_piece():
+    model, field = network_without_pooling(8)
+    margin = prediction_margin("resnet_tiny", **PLAN_WITHOUT_POOLING, output_stride=8, head="paper")
+    side = (field // 8 // 2 * 2 + 5) * 8 + 1
+    middle = side // 2 // 8 * 8
+    rows = range(middle, middle + 8)
+    seen = pixels_seen(model, [(row, middle) for row in rows], side)
+    reach = max(max(row - s[0], s[-1] - row) for row, s in zip(rows, seen, strict=True))
+    assert field // 2 < reach <= margin
 
 
 @pytest.mark.parametrize(

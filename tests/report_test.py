@@ -107,6 +107,15 @@ def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp
     assert rows["mg124_rate24"]["status"] == "not run"
 
 
+def test_all_seeds_are_scored_on_the_same_resampled_images(tmp_path):
+    """A second training with the counts of the first one leaves the interval as it is."""
+    file = add_run(tmp_path, "table5/mg111", 0.6)
+    once = collect("table5", "shapes", tmp_path)["rows"]["mg111"]["image_interval"]
+    again = add_run(tmp_path, "table5/mg111", 0.6, seed=1)
+    shutil.copy(file.with_suffix(".npz"), again.with_suffix(".npz"))
+    assert collect("table5", "shapes", tmp_path)["rows"]["mg111"]["image_interval"] == once
+
+
 def test_what_is_not_the_rows_own_has_no_part_in_it(tmp_path):
     """Another config, other weights to start from, another step or inference, or damage."""
     file = add_run(tmp_path, "table6/os8", 0.6)
