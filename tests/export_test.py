@@ -230,11 +230,14 @@ def size_of_weights(folder):
     return gate.size_in_bytes(folder / "variables")
 
 
-def test_half_precision_halves_the_file(run, checkpoint, folder, tmp_path):
+def test_bfloat16_halves_the_file(run, checkpoint, folder, tmp_path):
     Exporter(run, inference=INFERENCE, gate_images=0).write(
         "saved_model_bfloat16", tmp_path / "half"
     )
     assert size_of_weights(tmp_path / "half") < 0.55 * size_of_weights(folder)
+    reader = tf.train.load_checkpoint(str(tmp_path / "half" / "variables" / "variables"))
+    floats = {dtype for dtype in reader.get_variable_to_dtype_map().values() if dtype.is_floating}
+    assert floats == {tf.bfloat16, tf.float32}  # The latter of the logits' layer.
     images, half = images_of(1, 60, 90), tf.saved_model.load(str(tmp_path / "half"))
     probabilities = half.signatures["probabilities"](images=tf.constant(images))["probabilities"]
     assert probabilities.dtype == tf.float32
