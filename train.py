@@ -310,13 +310,17 @@ def resume(
     """
     if checkpoints.restore() is not None:
         print(f"Resuming {workdir} from step {state.steps_taken()}.", flush=True)
-    first_step = state.steps_taken()
-    if not all_workers_have(first_step, strategy):
+    check_one_folder(workdir, state.steps_taken(), strategy)
+    return state.steps_taken()
+
+
+def check_one_folder(workdir: pathlib.Path, steps: int, strategy: tf.distribute.Strategy) -> None:
+    """Raises ValueError where another worker finds another number of steps in workdir."""
+    if not all_workers_have(steps, strategy):
         raise ValueError(
-            f"{workdir} holds {first_step} steps here, and another number for another worker. It "
-            "must be one folder that all of them see."
+            f"{workdir} holds {steps} steps here, and another number for another worker. It must "
+            "be one folder that all of them see."
         )
-    return first_step
 
 
 def distributed_batches(
@@ -412,7 +416,10 @@ def main(_) -> None:
     if DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     signal.signal(signal.SIGTERM, preempt if is_chief(strategy) else wait_for_chief)
-    if result := read_finished(workdir, as_data(config)):
+    result = read_finished(workdir, as_data(config))
+    # Or those to which it is not finished would wait for the others for ever.
+    check_one_folder(workdir, result["step"] if result else 0, strategy)
+    if result:
         if is_chief(strategy):
             print(f"{workdir} is finished. {last_and_best(workdir, result)}")
         return

@@ -183,8 +183,11 @@ def test_sigterm_to_all_workers_saves_and_both_go_on_exactly(together, shapes_di
 
 
 @pytest.mark.slow
-def test_workers_that_do_not_see_one_folder_are_refused(together, shapes_dir, tmp_path):
+@pytest.mark.parametrize("finished", [True, False])
+def test_workers_that_do_not_see_one_folder_are_refused(together, shapes_dir, tmp_path, finished):
     run = shutil.copytree(together[0], tmp_path / "run")
+    if not finished:
+        (run / "eval.json").unlink()
     for worker in two_workers(run, shapes_dir, tmp_path / "other"):
         out, _ = worker.communicate(timeout=120)
         assert worker.returncode == 1 and "one folder that all of them see" in out, out
