@@ -248,6 +248,8 @@ def test_pieces_are_equal_to_the_whole(size, output_stride, head):
         for piece_side in (10**4, 3 * GRID)
     ]
     assert sizes[0] == size and len(sizes) > 4 and max(sizes[1:]) < size
+    # A whole piece needs no padding.
+    assert max(width for _, width in sizes[1:]) % GRID == (corners_of(model) == "aligned")
     assert len(np.unique(ids[0])) > 1
     assert (ids[0] != ids[1]).mean() < 1e-4  # Where two classes are as probable, to the last bit.
 

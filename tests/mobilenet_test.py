@@ -7,7 +7,7 @@ import pytest
 from model.backbones import BACKBONES, windows
 from model.deeplabv3 import deeplabv3, mean_pixel_of, output_stride_of
 from model.fold_batch_norm import fold_batch_norm
-from model.mobilenet import MOBILENETS, MobileNet, mobilenet, mobilenet_plan
+from model.mobilenet import MOBILENETS, MobileNet, mobilenet, mobilenet_plan, round_width
 
 # As published, in the authors' files: of the units at depth multipliers 1 and 0.5.
 WIDTHS = {
@@ -146,3 +146,10 @@ def test_the_windows_are_those_of_the_layers(output_stride):
         if layer and layer.kernel_size == (3, 3)
     }
     assert {window.name: (window.stride, window.rate) for window in found} == built
+
+
+@pytest.mark.parametrize(
+    "width, rounded", [(3, 8), (8, 8), (11, 16), (12, 16), (17, 16), (19, 24), (26, 24)]
+)
+def test_widths_are_rounded_to_a_multiple_of_8_but_not_below_nine_tenths(width, rounded):
+    assert round_width(width, divisor=8) == rounded

@@ -36,8 +36,8 @@ def test_every_class_occurs_and_most_of_an_image_is_background():
     assert 0.5 < np.mean(labels == 0) < 0.9
 
 
-def test_objects_are_of_an_8_fold_range_of_size(monkeypatch):
-    radii = []
+def test_objects_are_of_an_8_fold_range_of_size_and_small_ones_lie_in_front(monkeypatch):
+    radii, every = [], set()
     place = shapes._paint_object
 
     def record(rng, image, label, radius, *scene):
@@ -45,8 +45,12 @@ def test_objects_are_of_an_8_fold_range_of_size(monkeypatch):
         place(rng, image, label, radius, *scene)
 
     monkeypatch.setattr(shapes, "_paint_object", record)
-    many(100)
-    assert 8 <= min(radii) < 9 and 60 < max(radii) <= 64
+    for i in range(100):
+        many(1, stream=i)
+        assert radii == sorted(radii, reverse=True)
+        every.update(radii)
+        radii.clear()
+    assert 8 <= min(every) < 9 and 60 < max(every) <= 64
 
 
 def test_a_border_of_255_separates_every_object_from_the_background():

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from tests.conftest import ROOT
 from tests.train_test import log_of
-from training.strategy import describe_devices, make_strategy
+from training.strategy import describe_devices, is_chief, make_strategy
 
 STEPS = 20
 # A cascade, since ASPP's dropout draws another mask for each replica.
@@ -220,3 +221,20 @@ def test_a_slurm_allocation_without_srun_is_one_device(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "2")
     assert make_strategy().num_replicas_in_sync == 1
+
+
+@pytest.mark.parametrize(
+    "others, task, index, expected",
+    [
+        ([], "worker", 0, True),
+        ([], "worker", 1, False),
+        (["chief"], "chief", 0, True),
+        (["chief"], "worker", 0, False),
+    ],
+)
+def test_one_worker_is_the_chief(others, task, index, expected):
+    """The first one, where the cluster names none."""
+    cluster = tf.train.ClusterSpec({name: ["a:1"] for name in others} | {"worker": ["b:1", "c:1"]})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, task_type=task)
+    resolver.task_id = index
+    assert is_chief(types.SimpleNamespace(cluster_resolver=resolver)) == expected
