@@ -16,15 +16,15 @@ The last table has a line per training run of those rows. Memory is the estimate
 in GB, in addition to what is allocated before it (TensorFlow, weights, momentum):
 
 - what is kept for the gradient: the output of every conv (batch norm's input, if that is not
-  frozen), ReLU, padding, pooling, concatenation and dropout, at the batch size and crop; and a
-  third of it for gradients and workspace;
+  frozen), ReLU, padding, pooling, concatenation and dropout, at the batch size and crop; and 0.21
+  of it for gradients and workspace;
 - two copies of the logits at the labels' size, for the loss and its gradient;
-- 2.2 times the weights, for their gradients and weight decay; and 60 MB.
+- 1.5 times the weights, for their gradients; and 74 MB.
 
-The third, 2.2 and 60 MB are fitted to fourteen training runs on 2 cores (ResNet-101 to resnet_tiny,
-output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.15 to 4.4 GB), with errors of at
-most 9%; of MobileNetV2 at most 13%, and with frozen batch norm 13%, once 23%. Two measurements of
-one network differed by up to 13%. Other devices may differ.
+0.21, 1.5 and 74 MB are fitted to seventeen training runs on 2 cores (ResNet-101 to resnet_tiny and
+MobileNetV2, output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.15 to 4.1 GB), with
+errors of at most 6%, but for two of 11% and 13%. Two measurements of one network differed by up to
+13%. Other devices may differ.
 
 With --calibrate each run takes 20 steps of random pixels here, in its own process, to estimate
 images per second and hours. The hours do not include evaluations.
@@ -90,9 +90,9 @@ KEPT_LAYERS = (
     layers.Dropout,
 )
 # Fitted to measurements: see above.
-WORKSPACE_SHARE = 0.32  # Of the kept outputs.
-WEIGHT_COPIES = 2.2
-FIXED_BYTES = 60e6
+WORKSPACE_SHARE = 0.21  # Of the kept outputs.
+WEIGHT_COPIES = 1.5
+FIXED_BYTES = 74e6
 
 
 def count_parameters(model: keras.Model) -> int:
