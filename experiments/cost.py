@@ -26,8 +26,9 @@ MobileNetV2, output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.1
 errors of at most 6%, but for two of 11% and 13%. Two measurements of one network differed by up to
 13%. Other devices may differ.
 
-With --calibrate each run takes 20 steps of random pixels here, in its own process, to estimate
-images per second and hours. The hours do not include evaluations.
+The hours of a GPU follow from the multiply-adds and its peak in half precision, of which a step is
+assumed to reach 30%: no GPU was measured. With --calibrate each run takes 20 steps of random pixels
+here, in its own process, to estimate images per second and hours here. Evaluations are not counted.
 """
 
 import argparse
@@ -37,9 +38,11 @@ import os
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from data.terminal import errors_in_a_line, make_parser, parse_early, table, track
 from experiments import base, tables
+from experiments.gpus import DEFAULT_GPU, GPUS, SHARE
 
 
 def define_command_line() -> argparse.ArgumentParser:
@@ -50,6 +53,7 @@ def define_command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibrate", action="store_true", help="run 20 steps of each training run"
     )
+    parser.add_argument("--gpu", choices=GPUS, default=DEFAULT_GPU, help="whose hours to estimate")
     parser.add_argument("--steps_here", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -131,10 +135,17 @@ def useful_multiply_adds(config: ml_collections.ConfigDict, image_size: int) -> 
     total = 0
     for scale in config.eval.scales:
         size = 1 + round(scale * (image_size - 1))
-        for conv, output in zip(convs, _outputs(model, convs, (1, size)), strict=True):
-            inside = math.prod(map(_taps, output.shape[1:3], conv.kernel_size, conv.dilation_rate))
-            total += inside * math.prod(conv.kernel.shape[2:])
+        total += _useful(zip(convs, _outputs(model, convs, (1, size)), strict=True))
     return total * (2 if config.eval.flip else 1)
+
+
+def _useful(convs):
+    """Convolutions with their outputs -> the multiply-adds of an image that are not on padding."""
+    return sum(
+        math.prod(map(_taps, output.shape[1:3], conv.kernel_size, conv.dilation_rate))
+        * math.prod(conv.kernel.shape[2:])
+        for conv, output in convs
+    )
 
 
 def _taps(length, kernel_size, rate):
@@ -143,23 +154,31 @@ def _taps(length, kernel_size, rate):
     return sum(max(0, length - offset) for offset in reach) if rate > 1 else length * kernel_size
 
 
-def step_bytes(config: ml_collections.ConfigDict) -> int:
-    """A config -> the estimated peak memory of a training step on one device, in bytes.
+class TrainingCost(NamedTuple):
+    """What a training run takes on one device, without gradient checkpointing."""
 
-    Without gradient checkpointing.
-    """
+    step_bytes: int  # The estimated peak memory of a step.
+    multiply_adds: int  # Of all steps, without taps on padding: three times the forward passes.
+
+
+def training_cost(config: ml_collections.ConfigDict) -> TrainingCost:
+    """A config -> what its training takes."""
     with keras.StatelessScope():
         model = deeplabv3(**config.model, precision=config.precision)
         if not config.upsample_logits:
             model = without_upsampling(model)
     kept_layers = KEPT_LAYERS if config.freeze_batch_norm else (*CONVOLUTIONS, *KEPT_LAYERS)
-    kept = [layer for layer in model.layers if isinstance(layer, kept_layers)]
-    batch = (config.train_data.batch_size, config.train_data.crop_size)
-    *outputs, logits = map(_bytes, _outputs(model, [*kept, model.layers[-1]], batch))
+    layers = [layer for layer in model.layers if isinstance(layer, (*CONVOLUTIONS, *KEPT_LAYERS))]
+    batch_size = config.train_data.batch_size
+    batch = (batch_size, config.train_data.crop_size)
+    *outputs, logits = _outputs(model, [*layers, model.layers[-1]], batch)
+    pairs = list(zip(layers, outputs, strict=True))
+    kept = sum(_bytes(output) for layer, output in pairs if isinstance(layer, kept_layers))
     weights = 4 * count_parameters(model)
-    return round(
-        (1 + WORKSPACE_SHARE) * sum(outputs) + 2 * logits + WEIGHT_COPIES * weights + FIXED_BYTES
-    )
+    memory = (1 + WORKSPACE_SHARE) * kept + 2 * _bytes(logits)
+    memory += WEIGHT_COPIES * weights + FIXED_BYTES
+    useful = _useful((layer, out) for layer, out in pairs if isinstance(layer, CONVOLUTIONS))
+    return TrainingCost(round(memory), 3 * config.steps * batch_size * useful)
 
 
 def _outputs(model, chosen, batch):
@@ -249,25 +268,39 @@ def published_table() -> str:
     return table(lines)
 
 
-def training_runs_table(runs: list[str], scale: str, *, calibrate: bool) -> str:
-    """Runs -> a table of the cost to train each of them, with the total hours if calibrated."""
-    lines = [["training run", "crop", "batch", "steps", "memory, GB", "images/s", "hours"]]
-    total = 0.0
+def training_runs_table(runs: list[str], scale: str, *, gpu: str, calibrate: bool) -> str:
+    """Runs -> a table of the cost to train each of them, and one of the hours for each table.
+
+    gpu: a key of GPUS, whose hours are estimated. calibrate: whether to measure those here, too.
+    """
+    lines = [["training run", "crop", "batch", "steps", "memory, GB", f"{gpu} hours"]]
+    lines[0] += ["images/s here", "hours here"] * calibrate
+    hours, total = {}, 0.0
     for run in track(runs, "calibrating" if calibrate else "estimating", len(runs)):
         config = tables.config_of(run, scale)
-        data, memory = config.train_data, step_bytes(config)
-        speed = hours = "-"
-        if calibrate and memory > _total_memory():
-            speed = "too large"
+        data, cost = config.train_data, _cost_of_run(run, scale)
+        on_gpu = 2 * cost.multiply_adds / (1e12 * GPUS[gpu] * SHARE) / 3600
+        hours.setdefault(run.partition("/")[0], []).append(on_gpu)
+        sizes = map(str, (data.crop_size, data.batch_size, config.steps))
+        lines.append([run, *sizes, f"{cost.step_bytes / 1e9:.2f}", f"{on_gpu:.2f}"])
+        if calibrate and cost.step_bytes > _total_memory():
+            lines[-1] += ["too large", "-"]
         elif calibrate:
             rate = images_per_second(run, scale)
-            seconds = config.steps * data.batch_size / rate
-            total += seconds
-            speed, hours = f"{rate:.1f}", f"{seconds / 3600:.2f}"
-        sizes = map(str, (data.crop_size, data.batch_size, config.steps))
-        lines.append([run, *sizes, f"{memory / 1e9:.2f}", speed, hours])
-    last = f"\n{len(runs)} training runs, {total / 3600:.2f} hours in total" if calibrate else ""
-    return table(lines) + last
+            here = config.steps * data.batch_size / rate / 3600
+            total += here
+            lines[-1] += [f"{rate:.1f}", f"{here:.2f}"]
+    sums = [[name, str(len(each)), f"{sum(each):.1f}"] for name, each in hours.items()]
+    sums.append(["all", str(len(runs)), f"{sum(map(sum, hours.values())):.1f}"])
+    note = f"The hours assume {100 * SHARE:.0f} % of {GPUS[gpu]} TFLOP/s, without evaluations."
+    here = f" Here: {total:.2f} hours in total." if calibrate else ""
+    by_table = table([["table", "training runs", f"{gpu} hours"], *sums])
+    return f"{table(lines)}\n\n{by_table}\n{note}{here}"
+
+
+@functools.cache  # All seeds of a run cost the same.
+def _cost_of_run(run, scale):
+    return training_cost(tables.config_of(run, scale))
 
 
 def _total_memory():
@@ -287,7 +320,8 @@ def main() -> None:
             print(f"\n{published_table()}")
         runs = tables.training_runs(rows, arguments.scale)
         print()
-        print(training_runs_table(runs, arguments.scale, calibrate=arguments.calibrate))
+        how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}
+        print(training_runs_table(runs, arguments.scale, **how))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m experiments.run table1 table3 --scale=shapes --seeds=3
     python -m experiments.run table5:mg111 --scale=shapes  one row
-    python -m experiments.run table6 --dry_run             print the commands and their cost;
-                                                           with --calibrate also in hours, here
+    python -m experiments.run table6 --dry_run             print the commands, their cost and a job
+                                                           array; with --calibrate also hours, here
     python -m experiments.run table3 --shard=2/8           the second of eight jobs that share it
 
 Complete runs are skipped, and interrupted ones resume when the same command is given again. A row
@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 
 from data.terminal import duration, errors_in_a_line, make_parser, parse_early
 from experiments import base, tables
+from experiments.gpus import DEFAULT_GPU, GPUS
 
 
 def define_command_line() -> argparse.ArgumentParser:
@@ -43,6 +44,9 @@ def define_command_line() -> argparse.ArgumentParser:
     parser.add_argument("--shard", default="1/1", help="K/N: 2/8 is the second of eight jobs")
     parser.add_argument("--dry_run", action="store_true", help="only print commands and cost")
     parser.add_argument("--calibrate", action="store_true", help="with --dry_run: also hours, here")
+    parser.add_argument(
+        "--gpu", choices=GPUS, default=DEFAULT_GPU, help="with --dry_run: whose hours to estimate"
+    )
     parser.add_argument(
         "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
     )
@@ -231,17 +235,31 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
     return "failed" not in counts
 
 
-def dry_run(works: Sequence[Work], scale: str, *, calibrate: bool) -> None:
-    """Prints the remaining commands, and the cost of the training runs among them."""
+def dry_run(works: Sequence[Work], arguments: argparse.Namespace) -> None:
+    """Prints the remaining commands, the cost of the training runs among them, and a job array."""
     for work in works:
         for name in remaining(work):
             print(shlex.join(["python", *work.commands[name]]))
     runs = [work.run for work in works if "eval.json" in remaining(work)]
-    print()
-    if runs:
-        print(training_runs_table(runs, scale, calibrate=calibrate))
-    else:
-        print("All training runs are complete.")
+    if not runs:
+        print("\nAll training runs are complete.")
+        return
+    how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}
+    print(f"\n{training_runs_table(runs, arguments.scale, **how)}")
+    if arguments.shard == "1/1":
+        print(f"\nA job array for Slurm:\n\n{job_array(works, sys.argv[1:])}")
+
+
+def job_array(works: Sequence[Work], arguments: Sequence[str]) -> str:
+    """Works and the command line -> a file for `sbatch`, with a job for each chain of runs."""
+    number = sum(1 for work in works if not work.starts_from)
+    of_dry_run = ("--dry_run", "--calibrate", "--gpu")
+    mine = [each for each in arguments if not each.startswith(of_dry_run)]
+    command = shlex.join(["python", "-m", "experiments.run", *mine])
+    return (
+        f"#!/bin/bash\n#SBATCH --array=1-{number} --requeue\n"
+        f"{command} --shard=$SLURM_ARRAY_TASK_ID/{number}"
+    )
 
 
 def main() -> None:
@@ -262,7 +280,7 @@ def main() -> None:
         ]
         works = select_shard(works, parse_shard(arguments.shard))
         if arguments.dry_run:
-            dry_run(works, arguments.scale, calibrate=arguments.calibrate)
+            dry_run(works, arguments)
             return
         try:
             if not run_all(works, arguments.runs):

@@ -101,17 +101,25 @@ def test_what_is_useful_is_less_than_what_is_counted_and_grows_with_scales():
     assert cost.useful_multiply_adds(ours, 513) == 2 * one
 
 
+def test_training_takes_three_forward_passes_of_each_image():
+    ours = config()
+    ours.eval.output_stride = ours.model.output_stride
+    forward = cost.useful_multiply_adds(ours, ours.train_data.crop_size)
+    images = ours.steps * ours.train_data.batch_size
+    assert cost.training_cost(ours).multiply_adds == 3 * images * forward
+
+
 def test_memory_grows_with_what_is_kept():
     """And is smaller in half precision, with frozen batch norm and with downsampled labels."""
-    one, two, four = (cost.step_bytes(config(batch_size=2**i)) for i in range(3))
+    one, two, four = (cost.training_cost(config(batch_size=2**i)).step_bytes for i in range(3))
     assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
     half, downsampled = config(batch_size=4), config(batch_size=4)
     half.precision, downsampled.upsample_logits = "mixed_bfloat16", False
-    assert one < cost.step_bytes(half) < four
-    assert one < cost.step_bytes(config(batch_size=4, frozen=True)) < four
+    assert one < cost.training_cost(half).step_bytes < four
+    assert one < cost.training_cost(config(batch_size=4, frozen=True)).step_bytes < four
     upsampled = 2 * 4 * 81**2 * 21 * 4  # Two copies of [4, 81, 81, 21] float32,
     small = 2 * 4 * 6**2 * 21 * 4  # less two at the features' size.
-    assert four - cost.step_bytes(downsampled) == upsampled - small
+    assert four - cost.training_cost(downsampled).step_bytes == upsampled - small
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
@@ -136,7 +144,7 @@ def test_memory_is_that_of_a_training_step(network):
         check=True,
     )
     measured = float(result.stdout)
-    assert cost.step_bytes(config(*network)) == pytest.approx(measured, rel=0.2)
+    assert cost.training_cost(config(*network)).step_bytes == pytest.approx(measured, rel=0.2)
 
 
 def measure(backbone, *sizes):
@@ -171,17 +179,18 @@ def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
     cost.main()
     out = capsys.readouterr().out
     assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", out)
-    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +(\S+) +(\S+)\n", out)
+    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +0\.\d\d +(\S+) +(\S+)\n", out)
     images_per_second, hours = map(float, line)
     assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
-    assert "1 training runs, " in out
+    assert f"Here: {hours:.2f} hours in total." in out
 
 
 def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
     monkeypatch.setattr(cost, "_total_memory", lambda: 1e9)
     monkeypatch.setattr(sys, "argv", ["cost", "table6:os16", "--calibrate"])
     cost.main()
-    assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +too large +-\n", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +\d\.\d+ +too large +-\n", out)
 
 
 def test_mistakes_are_named(monkeypatch):

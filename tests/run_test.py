@@ -282,7 +282,9 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     run.main()
     out = capsys.readouterr().out
     assert "python train.py --config=experiments/table5.py:mg111@shapes" in out
-    assert "memory, GB" in out and not list(tmp_path.iterdir())
+    assert "memory, GB" in out and "A100 hours" in out and not list(tmp_path.iterdir())
+    command = f"python -m experiments.run table5:mg111 --scale=shapes --runs={tmp_path}"
+    assert f"--array=1-1 --requeue\n{command} --shard=$SLURM_ARRAY_TASK_ID/1" in out
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=3", "--shard=2/2"])
     run.main()
     out = capsys.readouterr().out
