@@ -240,6 +240,16 @@ def test_seeds_that_disagree_leave_a_claim_open(tmp_path):
     assert low < 0 < high
 
 
+def test_two_evaluations_of_one_training_are_compared_by_images_alone(tmp_path):
+    """However much the gain differs between the trainings."""
+    for seed, gain in enumerate((0.05, 0.35)):
+        add_run(tmp_path, "table6/os16", 0.5, seed=seed)
+        add_run(tmp_path, "table6/os8", 0.5 + gain, seed=seed)
+    claim = claim_of(tmp_path, "output stride 8 at evaluation beats 16", "table6")
+    low, high = claim["parts"][0]["seed_interval"]
+    assert low < 0 < high and claim["verdict"] == "holds"
+
+
 def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
     for row, right in (("os8", 0.7), ("os16", 0.6), ("os32", 0.62), ("os128", 0.2)):
         add_run(tmp_path, f"table1/{row}", right)
