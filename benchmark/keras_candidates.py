@@ -65,7 +65,7 @@ def make_training_step(
         make_state(network, optimizer), tf.distribute.get_strategy(), **options
     )
     labels = np.random.default_rng(1).integers(0, arguments["num_classes"], images.shape[:3])
-    images, labels = tf.constant(images), tf.constant(labels, tf.int32)
+    images, labels = tf.constant(images), tf.constant(labels, tf.uint8)
     return lambda: float(train_step(images, labels)[0])
 
 
@@ -105,10 +105,11 @@ def make_computation(
 def use_stock_keras_layers() -> None:
     """From now on, in this process, our layers compute as the Keras layers that they derive from.
 
-    As on Keras's other backends: convolutions, batch norm and L2 penalty are Keras's, and batch
-    norm is that of one device. A patch, since only this benchmark needs it: an argument would pass
-    through every function of model/, and a converted copy of a model would add its weights to the
-    peak memory. It cannot affect other candidates, each of which is a process of its own.
+    As on Keras's other backends: convolutions, batch norm and the value of the L2 penalty are
+    Keras's, and batch norm is that of one device. A patch, since only this benchmark needs it: an
+    argument would pass through every function of model/, and a converted copy of a model would add
+    its weights to the peak memory. It cannot affect other candidates, each of which is a process of
+    its own.
     """
     model.layers.ON_TENSORFLOW = False
 

@@ -103,6 +103,7 @@ def make_computation(
     precision: str,
     training: bool,
     compiled: bool,
+    freezing: bool,
     channels_last: bool,
 ) -> Callable[[], object]:
     """A network -> a function that runs it once, on random images.
@@ -114,6 +115,7 @@ def make_computation(
       precision: float32, or mixed_bfloat16 for autocast.
       training: take a training step if True; otherwise predict class ids.
       compiled: whether to use torch.compile.
+      freezing: whether it folds the weights, as constants; for inference.
       channels_last: whether to use that memory layout.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -121,6 +123,7 @@ def make_computation(
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     images = torch.tensor(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     labels = torch.tensor(np.random.default_rng(1).integers(0, num_classes, size))
+    torch._inductor.config.freezing = freezing
     forward = torch.compile(network) if compiled else network
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16")
     optimizer = torch.optim.SGD(network.parameters(), 0.007, momentum=0.9, weight_decay=1e-4)

@@ -3,7 +3,7 @@
     python -m benchmark.speed all           # results.json, docs/speed.md: an hour, 24 GB
     python -m benchmark.speed mobilenet_v2  # its section of both: 10 minutes, 8 GB; or resnet
     python -m benchmark.speed report        # docs/speed.md alone, from results.json
-    python -m benchmark.speed training --backbone=resnet50 --output_stride=8 --crop_size=321
+    python -m benchmark.speed training --backbone=resnet50 --output_stride=16 --crop_size=513
     python -m benchmark.speed inference --candidates="checkpoint;six scales"
 
 Every candidate is a process of its own that uses all cores and imports only what it needs. The
@@ -41,9 +41,11 @@ from benchmark.cases import (
     BFLOAT16,
     CANDIDATES,
     FLOAT32,
+    INFERENCE,
     ONLY_FLOAT32,
     PEAK_FLOPS,
     SECTIONS,
+    TRAINING,
     Candidate,
     Case,
     case_rows,
@@ -59,17 +61,18 @@ def define_command_line() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = make_parser("benchmark.speed", __doc__)
     tasks = (*CANDIDATES, *SECTIONS, "all", "report")
-    parser.add_argument("task", nargs="?", choices=tasks, default="training")
-    parser.add_argument("--backbone", default="resnet50", help="a key of model.backbones.BACKBONES")
-    parser.add_argument("--output_stride", type=int, default=16)
-    parser.add_argument("--crop_size", type=int, default=321)
-    parser.add_argument("--batch_size", type=int, help="default: 4 in training, 1 in inference")
-    parser.add_argument("--precision", choices=(FLOAT32, BFLOAT16), default=FLOAT32)
-    parser.add_argument("--candidates", help="separated by `;`; the first is the reference")
+    parser.add_argument("task", choices=tasks, help="a single case, or the cases of the docs")
+    case = parser.add_argument_group("a single case, of training or inference")
+    case.add_argument("--backbone", help="of model.backbones.BACKBONES (default: resnet50)")
+    case.add_argument("--output_stride", type=int, help="default: 8")
+    case.add_argument("--crop_size", type=int, help="default: 321 in training, 513 in inference")
+    case.add_argument("--batch_size", type=int, help="default: 2 in training, 1 in inference")
+    case.add_argument("--precision", choices=(FLOAT32, BFLOAT16), help=f"default: {FLOAT32}")
+    case.add_argument("--candidates", help="separated by `;`; the first is the reference")
     parser.add_argument(
         "--output",
         type=pathlib.Path,
-        help="JSON file to write; default: none; of all and sections, results.json, speed.md",
+        help="JSON file; for all and sections, in place of results.json and docs/speed.md",
     )
     return parser
 
@@ -82,12 +85,13 @@ from data.files import between_markers, write_json, write_text
 from deployment.formats import FORMATS
 from evaluation.protocol import code_version
 from experiments.cost import useful_multiply_adds
-from model.backbones import BACKBONES
+from model.backbones import BACKBONES, windows
 from model.mobilenet import MOBILENETS, STEM_WIDTH, mobilenet_plan, scale_width
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmark" / "results.json"
 PAGE = ROOT / "docs" / "speed.md"
+CASE_FLAGS = Case._fields[1:]
 MARKERS = ("<!-- speed: made by python -m benchmark.speed -->", "<!-- end of speed -->")
 
 
@@ -140,7 +144,10 @@ def pytorch_arguments(case: Case) -> dict[str, Any]:
         }
     depth = case.backbone.partition("_")[0]
     if depth not in ("resnet50", "resnet101") or case.output_stride not in (8, 16):
-        raise ValueError(f"torchvision has no {depth} at output_stride {case.output_stride}.")
+        raise ValueError(
+            f"torchvision has no {case.backbone} at output_stride {case.output_stride}; choose "
+            "other --candidates."
+        )
     return {
         "depth": depth,
         "output_stride": case.output_stride,
@@ -262,21 +269,34 @@ def write_docs() -> None:
     print(f"-> {PAGE.relative_to(ROOT)}")
 
 
+def case_of(arguments: argparse.Namespace) -> Case:
+    """The command line of a single case -> the case. Raises ValueError if it is not possible."""
+    default = {"training": TRAINING, "inference": INFERENCE}[arguments.task]
+    given = {name: getattr(arguments, name) for name in CASE_FLAGS}
+    case = default._replace(**{name: value for name, value in given.items() if value is not None})
+    if case.backbone not in BACKBONES:
+        raise ValueError(f"No backbone {case.backbone!r}; there are {', '.join(BACKBONES)}.")
+    for name in ("crop_size", "batch_size"):
+        if getattr(case, name) < 1:
+            raise ValueError(f"--{name} is {getattr(case, name)}; it must be at least 1.")
+    plan = {"num_blocks": 4, "multi_grid": config_of(case).model.multi_grid}
+    windows(case.backbone, output_stride=case.output_stride, **plan)  # Raises if it has none.
+    return case
+
+
 def main() -> None:
     arguments = define_command_line().parse_args()
-    sizes = [getattr(arguments, name) for name in ("backbone", "output_stride", "crop_size")]
-    batch_size = arguments.batch_size or (4 if arguments.task == "training" else 1)
-    case = Case(arguments.task, *sizes, batch_size, arguments.precision)
-    if arguments.task not in CANDIDATES and arguments.candidates:
-        sys.exit("error: --candidates needs a single task: training or inference.")
     with errors_in_a_line():
-        if case.backbone not in BACKBONES:
-            raise ValueError(f"No backbone {case.backbone!r}; there are {', '.join(BACKBONES)}.")
         if arguments.task in CANDIDATES:
-            results = measure_cases([case], arguments.candidates, code_version())
+            results = measure_cases([case_of(arguments)], arguments.candidates, code_version())
             if arguments.output:
                 write_json(arguments.output, results)
             return
+        for name in (*CASE_FLAGS, "candidates"):
+            if getattr(arguments, name) is not None:
+                raise ValueError(f"--{name} is for a single case: training or inference.")
+        if arguments.task == "report" and arguments.output:
+            raise ValueError("report writes docs/speed.md; it has no --output.")
         sections = {"all": list(SECTIONS), "report": []}.get(arguments.task, [arguments.task])
         measure_sections(sections, arguments.output)
         if not arguments.output:

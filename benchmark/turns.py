@@ -124,7 +124,10 @@ def read_line(process: subprocess.Popen, name: str) -> str:
 def take_steady_turns(
     processes: Mapping[str, subprocess.Popen],
 ) -> tuple[dict[str, Turns], float | None]:
-    """take_turns, once more where a candidate's spread is over MAX_SPREAD: the smaller one's."""
+    """take_turns, once more where a candidate's spread is over MAX_SPREAD.
+
+    Of the two, it returns the one whose widest spread is smaller.
+    """
 
     def widest(taken):
         return max(turns.spread for turns in taken[0].values())

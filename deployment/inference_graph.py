@@ -21,7 +21,7 @@ class InferenceNetwork(tf.Module):
     """[B, H, W, 3] uint8 images -> [B, H, W, C] float32 probabilities, to be traced by any format.
 
     Batch norm is folded. Each weight has the precision that its layer computes in. They are
-    variables: of constants TensorFlow keeps some twenty copies (docs/speed.md).
+    variables: of constants TensorFlow keeps some twenty copies (docs/export.md).
 
     Args:
       model: of deeplabv3, at output_stride.

@@ -17,7 +17,9 @@ from tests.conftest import ROOT
 def why_missing() -> str:
     """Why torchvision cannot be imported, or "": it may not fit the PyTorch that is there."""
     done = _run("import torchvision")
-    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+    if not done.returncode:
+        return ""
+    return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
 
 
 def ask_torchvision(code: str, *arguments: str) -> str:

@@ -87,7 +87,7 @@ def make_train_step(
 
     def replica_step(images, labels):
         context = tf.distribute.get_replica_context()
-        labels = tf.cast(labels, tf.int32)  # Bytes until here, which are less to copy.
+        labels = tf.cast(labels, tf.int32)  # uint8 until here: fewer bytes to copy.
         with tf.GradientTape() as tape:
             logits = forward(images)
             if not upsample_logits:
@@ -124,7 +124,7 @@ def make_train_step(
 
 
 def add_decay(gradient: tf.Tensor, variable: keras.Variable, factor: tf.Tensor) -> tf.Tensor:
-    """A variable's gradient, and that of its penalty, times a factor -> their sum.
+    """A variable's gradient -> gradient + factor * (gradient of the variable's L2 penalty).
 
     The penalty's waits for the other. A tape would compute it first and keep it through the whole
     step, which takes as much memory as all kernels.
