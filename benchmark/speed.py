@@ -196,6 +196,8 @@ def select_candidates(case: Case, requested: str | None) -> list[str]:
             raise ValueError(f"No candidate {unknown[0]!r}; there are {'; '.join(available)}.")
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{repeated[0]!r} is named twice.")
+        if case.precision == BFLOAT16 and (fixed := [n for n in names if n in ONLY_FLOAT32]):
+            raise ValueError(f"{fixed[0]} runs float32 exports alone; leave --precision out.")
         return names
     names = default_candidates(case)
     needed = sorted({module for name in names for module in available[name].needs})

@@ -121,6 +121,10 @@ def test_targets_compare_with_the_best_of_the_peers():
         (["training", "--output_stride=3"], "output_stride 3 is not possible"),
         (["training", "--crop_size=0"], "--crop_size is 0; it must be at least 1"),
         (["inference", "--backbone=vgg"], "No backbone 'vgg'"),
+        (
+            ["inference", "--precision=mixed_bfloat16", "--candidates=LiteRT"],
+            "LiteRT runs float32 exports alone",
+        ),
     ],
 )
 def test_mistakes_are_named_before_anything_is_measured(monkeypatch, arguments, said):
