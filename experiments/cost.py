@@ -168,11 +168,11 @@ def training_cost(config: ml_collections.ConfigDict) -> TrainingCost:
         if not config.upsample_logits:
             model = without_upsampling(model)
     kept_layers = KEPT_LAYERS if config.freeze_batch_norm else (*CONVOLUTIONS, *KEPT_LAYERS)
-    layers = [layer for layer in model.layers if isinstance(layer, (*CONVOLUTIONS, *KEPT_LAYERS))]
+    chosen = [layer for layer in model.layers if isinstance(layer, (*CONVOLUTIONS, *KEPT_LAYERS))]
     batch_size = config.train_data.batch_size
     batch = (batch_size, config.train_data.crop_size)
-    *outputs, logits = _outputs(model, [*layers, model.layers[-1]], batch)
-    pairs = list(zip(layers, outputs, strict=True))
+    *outputs, logits = _outputs(model, [*chosen, model.layers[-1]], batch)
+    pairs = list(zip(chosen, outputs, strict=True))
     kept = sum(_bytes(output) for layer, output in pairs if isinstance(layer, kept_layers))
     weights = 4 * count_parameters(model)
     memory = (1 + WORKSPACE_SHARE) * kept + 2 * _bytes(logits)
@@ -256,7 +256,7 @@ def published_table() -> str:
     """The published multiply-adds of the base model beside ours, with a stem of three 3x3 convs."""
     lines = [["published multiply-adds, B", "theirs", "ours, three 3x3 convs", "difference"]]
     config = base.get_config()
-    config.model.backbone = config.model.backbone.replace("_keras", "_beta")
+    config.model.backbone = "resnet101_beta"
     for output_stride, scales, flip, theirs in PUBLISHED:
         config.eval = {"output_stride": output_stride, "scales": scales, "flip": flip}
         ours = inference_multiply_adds(config) / 1e9
@@ -293,9 +293,9 @@ def training_runs_table(runs: list[str], scale: str, *, gpu: str, calibrate: boo
     sums = [[name, str(len(each)), f"{sum(each):.1f}"] for name, each in hours.items()]
     sums.append(["all", str(len(runs)), f"{sum(map(sum, hours.values())):.1f}"])
     note = f"The hours assume {100 * SHARE:.0f} % of {GPUS[gpu]} TFLOP/s, without evaluations."
-    here = f" Here: {total:.2f} hours in total." if calibrate else ""
+    note += f" Here: {total:.2f} hours in total." if calibrate else ""
     by_table = table([["table", "training runs", f"{gpu} hours"], *sums])
-    return f"{table(lines)}\n\n{by_table}\n{note}{here}"
+    return f"{table(lines)}\n\n{by_table}\n{note}"
 
 
 @functools.cache  # All seeds of a run cost the same.

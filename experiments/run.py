@@ -247,18 +247,19 @@ def dry_run(works: Sequence[Work], arguments: argparse.Namespace) -> None:
     how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}
     print(f"\n{training_runs_table(runs, arguments.scale, **how)}")
     if arguments.shard == "1/1":
-        print(f"\nA job array for Slurm:\n\n{job_array(works, sys.argv[1:])}")
+        print(f"\nA job array for Slurm:\n\n{job_array(works, arguments)}")
 
 
-def job_array(works: Sequence[Work], arguments: Sequence[str]) -> str:
+def job_array(works: Sequence[Work], arguments: argparse.Namespace) -> str:
     """Works and the command line -> a file for `sbatch`, with a job for each chain of runs."""
     number = sum(1 for work in works if not work.starts_from)
-    of_dry_run = ("--dry_run", "--calibrate", "--gpu")
-    mine = [each for each in arguments if not each.startswith(of_dry_run)]
-    command = shlex.join(["python", "-m", "experiments.run", *mine])
+    parser, command = define_command_line(), ["python", "-m", "experiments.run", *arguments.rows]
+    for name in ("scale", "seeds", "runs", "data_dir"):
+        if (value := getattr(arguments, name)) != parser.get_default(name):
+            command.append(f"--{name}={value}")
     return (
         f"#!/bin/bash\n#SBATCH --array=1-{number} --requeue\n"
-        f"{command} --shard=$SLURM_ARRAY_TASK_ID/{number}"
+        f"{shlex.join(command)} --shard=$SLURM_ARRAY_TASK_ID/{number}"
     )
 
 

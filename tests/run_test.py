@@ -278,6 +278,7 @@ def test_what_is_no_part_is_refused(text):
 
 def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypatch, capsys):
     arguments = ["run", "table5:mg111", "--scale=shapes", "--dry_run", f"--runs={tmp_path}"]
+    arguments += ["--gpu", "A100"]
     monkeypatch.setattr(sys, "argv", arguments)
     run.main()
     out = capsys.readouterr().out

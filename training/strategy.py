@@ -86,9 +86,9 @@ def first_replica(results: Any, strategy: tf.distribute.Strategy) -> Any:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes the run's files and prints."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or resolver.task_type is None:
+    if _is_alone(strategy):
         return True
+    resolver = strategy.cluster_resolver
     return resolver.task_type == "chief" or (
         resolver.task_type == "worker"
         and resolver.task_id == 0
@@ -98,6 +98,8 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def all_workers_have(number: int, strategy: tf.distribute.Strategy) -> bool:
     """Whether a number is the same in all workers. Each of them must call this."""
+    if _is_alone(strategy):
+        return True
 
     @tf.function
     def mean():
@@ -105,3 +107,8 @@ def all_workers_have(number: int, strategy: tf.distribute.Strategy) -> bool:
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
 
     return float(mean()) == number
+
+
+def _is_alone(strategy):
+    resolver = strategy.cluster_resolver
+    return resolver is None or resolver.task_type is None
