@@ -168,8 +168,8 @@ SECTIONS = {
 class Target(NamedTuple):
     """A bound on a candidate's time or memory, beside the best of its peers.
 
-    seconds: the best peer's, relative to the candidate's, at least. peak_mb: the candidate's,
-    relative to the best peer's, at most; without peers, in MB.
+    seconds: the best peer's, relative to the candidate's, at least. peak_mib: the candidate's,
+    relative to the best peer's, at most; without peers, in MiB.
     """
 
     text: str
@@ -195,7 +195,7 @@ TARGETS = (
         for case, bound in TRAINING_TIME_BOUNDS.items()
     ),
     *(
-        Target("training memory", case, "peak_mb", "ours", OF_PYTORCH, 1.0)
+        Target("training memory", case, "peak_mib", "ours", OF_PYTORCH, 1.0)
         for case in TRAINING_TIME_BOUNDS
     ),
     # Both ways to run a SavedModel, since one has the time and the other one the memory.
@@ -205,8 +205,8 @@ TARGETS = (
         for target in (
             Target("inference time", INFERENCE, "seconds", name, tuple(OPENVINO), 1.0),
             Target("inference time", in_bfloat16(INFERENCE), "seconds", name, tuple(OPENVINO), 1.0),
-            Target("inference memory", INFERENCE, "peak_mb", name, (), 900),
-            Target("inference memory", INFERENCE_101, "peak_mb", name, (), 1200),
+            Target("inference memory", INFERENCE, "peak_mib", name, (), 900),
+            Target("inference memory", INFERENCE_101, "peak_mib", name, (), 1200),
             Target("inference time", MOBILE_INFERENCE, "seconds", name, ("LiteRT",), 0.83),
         )
     ),
@@ -250,7 +250,7 @@ def target_rows(cases: Mapping[Case, Measured]) -> list[list[str]]:
             continue
         value, best, is_met = judged
         how = "at least" if target.quantity == "seconds" else "at most"
-        form = "{:.2f}" if target.peers else "{:.0f} MB"
+        form = "{:.2f}" if target.peers else "{:.0f} MiB"
         case = str(target.case).partition(", ")[2]
         what = f"{target.text} of {target.candidate}" if target.candidate != "ours" else ""
         bound, is_met = f"{how} {form.format(target.bound)}", "met" if is_met else "missed"
@@ -262,8 +262,8 @@ def case_rows(case: Case, measured: Measured) -> list[list[str]]:
     """A case and what was measured -> the cells of its table, relative to the first candidate."""
     first = next(iter(measured.values()))
     peak = measured[PEAK_FLOPS]["gigaflops"]
-    head = ["", "s per image", "relative time", "spread %", "peak MB", "relative memory"]
-    lines = [[*head, "share of peak FLOP/s"]]
+    head = ["", "s per image", "relative time", "spread %", "peak MiB", "relative memory"]
+    lines = [[*head, "share of float32's peak"]]
     for name, values in measured.items():
         cells = ["-"] * 5
         if name != PEAK_FLOPS:
@@ -271,8 +271,8 @@ def case_rows(case: Case, measured: Measured) -> list[list[str]]:
                 f"{values['seconds'] / case.batch_size:.3f}",
                 f"{relative_time(values, first):.2f}",
                 f"{100 * values['spread']:.0f}",
-                f"{values['peak_mb']:.0f}",
-                f"{values['peak_mb'] / first['peak_mb']:.2f}",
+                f"{values['peak_mib']:.0f}",
+                f"{values['peak_mib'] / first['peak_mib']:.2f}",
             ]
         lines.append([name, *cells, f"{values['gigaflops'] / peak:.2f}"])
     return lines

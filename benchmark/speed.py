@@ -18,9 +18,9 @@ same function. torchvision's has one more 3x3 conv, no multi-grid, and its strid
 of a block: 3 to 8% more multiply-adds, which its share of peak FLOP/s does not count.
 
 Peak FLOP/s are those of a float32 3x3 convolution from 512 to 512 channels on 65 x 65 features,
-measured in the same turns. A candidate's share of it counts useful multiply-adds only: taps of
-atrous convolutions that fall on padding are left out, and a training step counts as three forward
-passes.
+measured in the same turns; bfloat16 may exceed them. A candidate's share of it counts useful
+multiply-adds only: taps of atrous convolutions that fall on padding are left out, and a training
+step counts as three forward passes.
 """
 
 import argparse
@@ -92,6 +92,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmark" / "results.json"
 PAGE = ROOT / "docs" / "speed.md"
 CASE_FLAGS = Case._fields[1:]
+VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 MARKERS = ("<!-- speed: made by python -m benchmark.speed -->", "<!-- end of speed -->")
 
 
@@ -105,7 +106,7 @@ def find(case: Case, candidate: str) -> Candidate:
 
 
 def make_job(case: Case, candidate: str, exports: pathlib.Path) -> Job:
-    """A candidate's name -> its job. exports: where write_exports has written."""
+    """A candidate's name -> its job. exports: where request_exports has them written."""
     if candidate == PEAK_FLOPS:
         return Job("benchmark.keras_candidates", {})
     module, options, environment, _ = find(case, candidate)
@@ -156,8 +157,8 @@ def pytorch_arguments(case: Case) -> dict[str, Any]:
     }
 
 
-def write_exports(case: Case, candidates: Sequence[str], folder: pathlib.Path) -> None:
-    """Writes what the candidates read, in a process of its own, whose memory does not count."""
+def request_exports(case: Case, candidates: Sequence[str], folder: pathlib.Path) -> None:
+    """A process of its own, whose memory does not count, writes what the candidates read."""
     options = [find(case, name).options for name in candidates]
     formats = sorted({each["format"] for each in options if "format" in each})
     if not formats:
@@ -198,28 +199,35 @@ def select_candidates(case: Case, requested: str | None) -> list[str]:
             raise ValueError(f"{repeated[0]!r} is named twice.")
         if case.precision == BFLOAT16 and (fixed := [n for n in names if n in ONLY_FLOAT32]):
             raise ValueError(f"{fixed[0]} runs float32 exports alone; leave --precision out.")
-        return names
-    names = default_candidates(case)
+    else:
+        names = default_candidates(case)
     needed = sorted({module for name in names for module in available[name].needs})
     if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
-        print(
-            f"Missing, and skipped: {', '.join(missing)} (pip install -r requirements-extras.txt)"
-        )
+        message = f"{', '.join(missing)} (pip install -r requirements-extras.txt)"
+        if requested:
+            raise ValueError(f"--candidates needs what is missing: {message}")
+        print(f"Missing, and skipped: {message}")
     return [name for name in names if not set(available[name].needs) & set(missing)]
 
 
 def processor_name() -> str:
-    """The name of this machine's processor, as far as it is known."""
+    """This machine's processor: its name, family, model, and the vectors that oneDNN asks for."""
     file = pathlib.Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", file.read_text()) if file.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    facts = dict(
+        re.findall(r"^([^\t\n]+)\t*: (.*)$", file.read_text() if file.exists() else "", re.M)
+    )
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    vectors = ", ".join(name for name in VECTOR_FLAGS if name in flags)
+    return f"{facts['model name']}, family {facts['cpu family']}, model {facts['model']}: {vectors}"
 
 
 def measure_case(case: Case, requested: str | None) -> dict[str, Any]:
     """A case -> its part of results.json."""
     names = select_candidates(case, requested)
     with tempfile.TemporaryDirectory() as folder:
-        write_exports(case, names, pathlib.Path(folder))
+        request_exports(case, names, pathlib.Path(folder))
         jobs = {name: make_job(case, name, pathlib.Path(folder)) for name in (*names, PEAK_FLOPS)}
         turns, other_load = measure(jobs)
     measured = {name: describe(case, name, each) for name, each in turns.items()}
@@ -235,7 +243,7 @@ def describe(case: Case, candidate: str, turns: Turns) -> dict[str, Any]:
         "seconds": median,
         "spread": turns.spread,
         "turns": turns.seconds,
-        "peak_mb": turns.peak_mb,
+        "peak_mib": turns.peak_mib,
         "gigaflops": count_operations(case, candidate) / median / 1e9,
     }
 

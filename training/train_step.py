@@ -126,8 +126,9 @@ def make_train_step(
 def add_decay(gradient: tf.Tensor, variable: keras.Variable, factor: tf.Tensor) -> tf.Tensor:
     """A variable's gradient -> gradient + factor * (gradient of the variable's L2 penalty).
 
-    The penalty's waits for the other. A tape would compute it first and keep it through the whole
-    step, which takes as much memory as all kernels.
+    The variable's regularizer is None or a KernelDecay. The penalty's gradient waits for the other
+    one. A tape would compute it first and keep it through the whole step, which takes as much
+    memory as all kernels.
     """
     if variable.regularizer is None:
         return gradient
