@@ -1,7 +1,7 @@
 """Time and peak memory of a training step or of inference, beside PyTorch, other runtimes, Keras.
 
-    python -m benchmark.speed all           # results.json, docs/speed.md: an hour, 24 GB
-    python -m benchmark.speed mobilenet_v2  # its section of both: 10 minutes, 8 GB; or resnet
+    python -m benchmark.speed all           # results.json, docs/speed.md: over an hour, 24 GB
+    python -m benchmark.speed mobilenet_v2  # its section of both: 20 minutes, 8 GB; or resnet
     python -m benchmark.speed report        # docs/speed.md alone, from results.json
     python -m benchmark.speed training --backbone=resnet50 --output_stride=16 --crop_size=513
     python -m benchmark.speed inference --candidates="checkpoint;six scales"
@@ -9,9 +9,10 @@
 Every candidate is a process of its own that uses all cores and imports only what it needs. The
 candidates take turns and medians are compared, so that slow changes of the machine affect all of
 them alike. Other load does not: on a busy machine PyTorch's threads wait for each other. The share
-of other load is measured, and turns whose quartiles are over 10% apart are repeated. Ratios are
-relative to the first candidate. Images, labels, depth, output stride and ASPP's rates are the same
-for all. Candidates whose libraries are missing are skipped: requirements-extras.txt has them.
+of other load is measured, and turns whose quartiles are over 10% apart are repeated, up to twice.
+Ratios are relative to the first candidate. Images, labels, depth, output stride and ASPP's rates
+are the same for all. Candidates whose libraries are missing are skipped: requirements-extras.txt
+has them.
 
 PyTorch's networks are torchvision's of the same depth, and our MobileNetV2 in PyTorch's layers, the
 same function. torchvision's has one more 3x3 conv, no multi-grid, and its strides in the first unit
