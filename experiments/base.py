@@ -276,12 +276,16 @@ def make_config(
 
 def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
     """A key of SCALES, and a row's overrides -> why the row cannot be run at that scale, or ""."""
-    if SCALES[scale].has_blocks:
+    here = SCALES[scale]
+    if overrides == {"freeze_batch_norm": True}:
+        if here.base.get("freeze_batch_norm"):
+            return "batch norm is frozen in every row there"
+        if here.overrides.get("init_from.path") == "":
+            return "weights are random there, and their batch norm has no statistics to freeze"
+    if here.has_blocks:
         return ""
     if "model.num_blocks" in overrides:  # A cascade.
         return "it is about the blocks of ResNets, which MobileNetV2 does not have"
-    if overrides == {"freeze_batch_norm": True}:
-        return "batch norm is frozen in every row there"
     multi_grid = paper_config().model.multi_grid
     if overrides.get("model.multi_grid", multi_grid) != multi_grid:
         return "multi-grid is about the units of ResNets, which MobileNetV2 does not have"

@@ -11,7 +11,7 @@ import numpy as np
 from evaluation.metrics import interval, mean_over_classes, resampled_ious
 from evaluation.results import read_evaluation
 from experiments import base, tables
-from experiments.claims import CLAIMS
+from experiments.claims import CLAIMS, Claim
 from experiments.plan import Work, evaluation_of, folder_of, is_complete, matches_config, plan
 from experiments.verdicts import Score, t_interval, verdict
 from training.run_folder import read_config
@@ -67,9 +67,17 @@ def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None
         "claims": [
             verdict(claim, table, scores, draws)
             for claim in CLAIMS.get(table, [])
-            if not claim.dataset or scale != "shapes"
+            if is_of_scale(claim, table, scale)
         ],
     }
+
+
+def is_of_scale(claim: Claim, table: str, scale: str) -> bool:
+    """A claim about a table -> whether a scale has its data set and all of its rows."""
+    if claim.dataset and scale == "shapes":
+        return False
+    rows = {f"{table}/{row}" for terms in claim.differences for row in terms}
+    return not any(tables.row_of(row, scale).unavailable for row in rows)
 
 
 def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Score], str]:

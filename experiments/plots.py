@@ -1,5 +1,6 @@
 """Plots of the tables: the paper's numbers, and ours beside them, on axes with the same limits."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from data.pictures import figure_png
 
 WIDTH = 4.6  # Inches of one plot: two fit side by side on a page, and one on a phone.
+SEED_DOTS = {"marker": "o", "linestyle": "", "markersize": 4, "alpha": 0.3}
 
 
 def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
@@ -24,12 +26,13 @@ def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
     mious = np.array([100 * row["miou"] for row in rows.values()])
     bounds = 100 * np.array([row["image_interval"] for row in rows.values()])
     errors = np.stack([mious - bounds[:, 0], bounds[:, 1] - mious])
-    limits = common_limits([*papers, *bounds.flat])
+    each = [[100 * seed["miou"] for seed in row["seeds"]] for row in rows.values()]
+    limits = common_limits([*papers, *bounds.flat, *itertools.chain(*each)])
     draw = _curve if result["table"] == "table1" else _dots
     ours = f"ours, scale {result['scale']}"
     return {
-        "the paper": draw("the paper", rows, papers, None, limits, "dimgrey"),
-        ours: draw(ours, rows, mious, errors, limits, "tab:blue"),
+        "the paper": draw("the paper", rows, papers, None, (), limits, "dimgrey"),
+        ours: draw(ours, rows, mious, errors, each, limits, "tab:blue"),
     }
 
 
@@ -39,12 +42,14 @@ def common_limits(values: list[float]) -> tuple[float, float]:
     return max(0, 5 * math.floor((low - 1) / 5)), min(100, 5 * math.ceil((high + 1) / 5))
 
 
-def _curve(title, rows, values, errors, limits, color):
-    """mIoU of each row against its output stride -> a PNG."""
+def _curve(title, rows, values, errors, each, limits, color):
+    """mIoU of each row against its output stride -> a PNG; each: of the seeds, paler."""
     figure = matplotlib.figure.Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
     strides = [int(name.removeprefix("os")) for name in rows]
     axes.errorbar(strides, values, errors, color=color, marker="o", capsize=3)
+    for stride, mious in zip(strides, each, strict=False):
+        axes.plot([stride] * len(mious), mious, **SEED_DOTS, color=color)
     axes.set_xscale("log", base=2)
     axes.set_xticks(strides, strides)
     axes.set(xlabel="output stride", ylabel="mIoU, %", ylim=limits, title=title)
@@ -52,11 +57,13 @@ def _curve(title, rows, values, errors, limits, color):
     return figure_png(figure)
 
 
-def _dots(title, rows, values, errors, limits, color):
-    """mIoU of each row as a dot, with its number -> a PNG."""
+def _dots(title, rows, values, errors, each, limits, color):
+    """mIoU of each row as a dot, with its number -> a PNG; each: of the seeds, paler."""
     figure = matplotlib.figure.Figure(figsize=(WIDTH, 1.1 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.errorbar(values, range(len(rows)), xerr=errors, color=color, fmt="o", capsize=3)
+    for position, mious in enumerate(each):
+        axes.plot(mious, [position] * len(mious), **SEED_DOTS, color=color)
     for position, value in enumerate(values):
         if not math.isnan(value):
             place = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}

@@ -13,11 +13,12 @@ docs/results.md and their summary in README.md, both between markers. It prints 
 or have changed. It refuses to drop a number that is published.
 
 Columns: `ours` is the mean over seeds. The 95% CI (images) comes from a bootstrap over images, the
-same ones for all seeds; the 95% CI (seeds) is Student's. A claim of the paper holds if the interval
-of each of its differences is above 0, with the same images drawn for both sides. It does not hold
-if one of them is below 0. Otherwise it is inconclusive. Only seeds that both sides have count.
-Between different training runs with several seeds the differences' interval over seeds must agree;
-with one seed each, the verdict is marked "single seed", because it does not include seed variance.
+same ones for all seeds; the 95% CI (seeds) is Student's. A claim of the paper is about differences
+of rows, seed by seed and image by image. The 95% interval of a difference adds both variances, over
+seeds and over images. A claim holds if all of its intervals are above 0. It does not hold if one of
+them is below 0, at 5% / m if they are m. Otherwise it is inconclusive, and the report says about
+how many seeds would decide it. Only seeds that both sides have count. A single seed decides nothing
+between different training runs.
 """
 
 import pathlib

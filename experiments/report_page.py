@@ -33,19 +33,21 @@ COLUMN_WORDS = {
     "status": "run, not run, or failed, with the error; and which seeds or images are missing.",
 }
 PARENTHESES = (
-    "after a verdict, the difference of rows that decided it and its interval over images, in "
-    "percentage points, with the same images drawn for both sides."
+    "after a verdict, the difference of rows that decided it, in percentage points, its 95% "
+    "interval over seeds and images together, and the paper's difference."
 )
 CLAIMS_TITLE = "What the paper concludes from it, and whether our numbers support it:"
 VERDICT_WORDS = {
-    "holds": "the interval over images of each of its differences is above 0.",
-    "does not hold": "the interval of one of them is below 0.",
-    "is inconclusive": "neither is the case.",
-    "is not run": "some of its rows have not been run.",
-    "holds (single seed)": (
-        "each side is one training run, and another seed may give another verdict. With "
-        "several seeds, the interval over seeds must agree."
+    "holds": "the interval of each of its differences is above 0.",
+    "does not hold": (
+        "the interval of one of them is below 0: the interval of 1 - 5% / m, where the claim is "
+        "about m differences, each of which may be below 0 by chance."
     ),
+    "is inconclusive": (
+        "neither is the case. In parentheses, about how many seeds would decide it, if the "
+        "differences stay as they are. One seed does not say how much seeds differ."
+    ),
+    "is not run": "some of its rows have not been run.",
 }
 WORDS = (
     "<details open><summary>What the words mean</summary><ul>"
@@ -143,7 +145,8 @@ def _table_in_html(result, runs, page_dir):
     if plots:
         plots = (
             f"<p>{plots}</p><p><small>Both axes have the same limits. Bars around our numbers: "
-            "95% CI (images). Rows that have not been run are left out.</small></p>"
+            "95% CI (images); paler dots: the seeds. Rows that have not been run are left out."
+            "</small></p>"
         )
     published = ", ".join(f"{method} {miou}" for method, miou in result["published"].items())
     if published:

@@ -6,10 +6,11 @@ from typing import Any
 
 from data.terminal import interval_text, markdown_table, percent, signed_percent
 from experiments import tables
-from experiments.verdicts import INCONCLUSIVE, VERDICTS, significant_sign
+from experiments.claims import CLAIMS, Claim
+from experiments.verdicts import INCONCLUSIVE, MAX_SEEDS_NEEDED, significant_sign
 
 RESULTS_PAGE = "docs/results.md"  # Where the README's summary points.
-SUMMARY_SCALE = "shapes"  # The one that README.md summarizes.
+NOT_RUN = "not run"
 
 
 def columns(scale: str) -> list[str]:
@@ -46,14 +47,11 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
 
 def claim_line(claim: Mapping[str, Any]) -> str:
     """A claim in the JSON -> a line with its verdict and the difference that decided it."""
-    single = any(part["seeds"] == 1 and not part["one_training"] for part in claim["parts"])
-    note = " (single seed)" if single and claim["verdict"] != INCONCLUSIVE else ""
-    text = f"{claim['claim']}: **{verdict_of(claim)}{note}**"
+    text = f"{claim['claim']}: **{verdict_text(claim)}**"
     if claim["parts"]:
-        parts = sorted(claim["parts"], key=lambda part: part["interval"][0])
-        decisive = [part for part in parts if significant_sign(part) == -1] or parts
-        text += f" ({difference_text(decisive[0])}"
-        text += f"; the smallest of {len(parts)})" if len(parts) > 1 else ")"
+        part, count = decisive_part(claim), len(claim["parts"])
+        text += f" ({difference_text(part)}"
+        text += f"; the weakest of {count})" if count > 1 else ")"
     if claim["parts_not_run"]:
         text += f"; differences not run: {claim['parts_not_run']}"
     return text
@@ -62,21 +60,39 @@ def claim_line(claim: Mapping[str, Any]) -> str:
 def verdict_of(claim: Mapping[str, Any]) -> str:
     """A claim in the JSON -> its verdict; `not run` if that is for want of rows."""
     if claim["parts_not_run"] and claim["verdict"] == INCONCLUSIVE:
-        return "not run"
+        return NOT_RUN
     return claim["verdict"]
 
 
+def verdict_text(claim: Mapping[str, Any]) -> str:
+    """A claim in the JSON -> its verdict; if it is inconclusive, with what would decide it."""
+    said = verdict_of(claim)
+    if said != INCONCLUSIVE:
+        return said
+    if any(part["seed_error"] is None for part in claim["parts"]):
+        return f"{said} (one seed)"
+    seeds = claim["seeds_needed"]
+    need = f"over {MAX_SEEDS_NEEDED}" if seeds is None else f"about {seeds}"
+    return f"{said} (needs {need} seeds)"
+
+
+def decisive_part(claim: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A claim in the JSON -> the difference that refutes it, or the one that is nearest to it."""
+    parts = claim["parts"]
+    refuting = [part for part in parts if significant_sign(part, len(parts)) == -1]
+    return min(refuting or parts, key=lambda part: (part["interval"] or [part["difference"]])[0])
+
+
 def difference_text(part: Mapping[str, Any]) -> str:
-    """One difference of a claim -> `mg121 - mg111: +1.72, +0.74 to +2.73, one seed`."""
+    """One difference of a claim -> `mg121 - mg111: +1.72, +0.74 to +2.73, 3 seeds, paper +0.57`."""
     terms = " ".join(
         f"{'+' if n > 0 else '-'} {f'{abs(n)} ' if abs(n) > 1 else ''}{row}"
         for row, n in part["of"].items()
     ).removeprefix("+ ")
-    bounds = interval_text(part["interval"], signed=True)
-    text = f"{terms}: {signed_percent(part['difference'])}, {bounds}"
-    if part["one_training"]:
-        return text
-    return f"{text}, {'one seed' if part['seeds'] == 1 else str(part['seeds']) + ' seeds'}"
+    bounds = f", {interval_text(part['interval'], signed=True)}" if part["interval"] else ""
+    seeds = "one seed" if part["seeds"] == 1 else f"{part['seeds']} seeds"
+    paper = signed_percent(part["paper"])
+    return f"{terms}: {signed_percent(part['difference'])}{bounds}, {seeds}, paper {paper}"
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
@@ -97,20 +113,45 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """The contents of the JSONs -> rows run and claims by verdict of each table, for README.md."""
-    lines = [["table", "rows run", "claims: hold", "do not hold", "inconclusive", "not run"]]
-    for result in results:
-        if result["scale"] != SUMMARY_SCALE:
-            continue
-        verdicts = [verdict_of(claim) for claim in result["claims"]]
-        rows_run = f"{num_rows_run(result)} of {len(result['rows'])}"
-        counts = [str(verdicts.count(each)) for each in (*VERDICTS, "not run")]
-        lines.append([f"{table_number(result)}: {topic_of(result['table'])}", rows_run, *counts])
+    """The contents of the JSONs -> every claim with its verdict at each scale, for README.md."""
+    scales = list(dict.fromkeys(result["scale"] for result in results))
+    found = {
+        (result["table"], claim["claim"], result["scale"]): claim
+        for result in results
+        for claim in result["claims"]
+    }
+    lines = [["table", "claim", "paper", *(f"`{scale}`" for scale in scales)]]
+    for table, claims in CLAIMS.items():
+        for claim in claims:
+            ours = [found.get((table, claim.text, scale)) for scale in scales]
+            if any(ours):
+                paper = f"{smallest_paper_difference(table, claim):+.2f}"
+                cells_ = [claim_cell(each) if each else "-" for each in ours]
+                lines.append([table.removeprefix("table"), claim.text, paper, *cells_])
     return (
         f"{markdown_table(lines)}\n\n"
-        '"Not run" counts claims whose rows have not all been run. Every number, with its '
-        f"interval, and every claim: [{RESULTS_PAGE}]({RESULTS_PAGE})."
+        "Differences of mIoU in points, the weakest where a claim is about several; the half-width "
+        "is of the 95% interval over seeds and images. Every number and every claim: "
+        f"[{RESULTS_PAGE}]({RESULTS_PAGE})."
     )
+
+
+def smallest_paper_difference(table: str, claim: Claim) -> float:
+    """A table and a claim about it -> the smallest of its differences in the paper, in points."""
+    rows = tables.TABLES[table].ROWS
+    return min(
+        sum(n * rows[row].paper_miou for row, n in terms.items()) for terms in claim.differences
+    )
+
+
+def claim_cell(claim: Mapping[str, Any]) -> str:
+    """A claim in the JSON -> `holds, +1.72 ± 0.99`."""
+    said = verdict_text(claim)
+    if said == NOT_RUN:
+        return said
+    part = decisive_part(claim)
+    half = f" ± {percent(part['interval'][1] - part['difference'])}" if part["interval"] else ""
+    return f"{said}, {signed_percent(part['difference'])}{half}"
 
 
 def topic_of(table: str) -> str:

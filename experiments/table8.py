@@ -4,7 +4,6 @@
     python train.py --config=experiments/table8.py:labels_downsampled@shapes
 
 Neither has been run yet. batch_norm_frozen needs pretrained weights: ImageNet's, as in the paper.
-At another scale give some with --config.init_from.path.
 """
 
 from experiments import base

@@ -1,5 +1,18 @@
-"""Whether our numbers support the paper's conclusions."""
+"""Whether our numbers support the paper's conclusions.
 
+A difference of rows depends by chance on the seeds of the trainings and on the images that score
+them. Each has a standard error: that of the mean over seeds, and that of a bootstrap over images,
+the same ones for all rows. Their squares add up, which counts what both share twice, and so errs on
+the side of caution. A difference is significant if its interval, of that sum, does not contain 0.
+
+- A claim holds if all of its differences are significant and positive. Each is tested at 5%, since
+  a claim of several differences is harder to hold, not easier.
+- It does not hold if one of them is significant and negative. With m differences, each is tested
+  at 5% / m (Bonferroni), since each is one more occasion to refute it by chance.
+- Otherwise it is inconclusive.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,11 +20,12 @@ import numpy as np
 import scipy.stats
 
 from evaluation.counts import Counts
-from evaluation.metrics import interval
 from experiments import tables
 from experiments.claims import Claim
 
 HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = VERDICTS = ("holds", "does not hold", "inconclusive")
+SIGNIFICANCE = 0.05
+MAX_SEEDS_NEEDED = 100  # More are not worth a number.
 
 
 class Score(NamedTuple):
@@ -45,21 +59,21 @@ def verdict(
       draws: for each of them, by seed, [samples] mIoU of resampled images.
 
     Returns:
-      The claim's entry in the table's JSON: its text, verdict and the differences behind it.
+      The claim's entry in the table's JSON: its text, verdict and the differences behind it, each
+      with the interval that it is judged by. seeds_needed: about how many would decide it.
     """
-    parts = []
-    for terms in claim.differences:
-        part = measure_difference(terms, table, scores, draws)
-        if part is not None:
-            parts.append(part)
-    signs = [significant_sign(part) for part in parts]
-    missing = len(claim.differences) - len(parts)
+    measured = (measure_difference(terms, table, scores, draws) for terms in claim.differences)
+    parts = [part for part in measured if part is not None]
+    missing, comparisons = len(claim.differences) - len(parts), len(claim.differences)
     decision = INCONCLUSIVE
-    if -1 in signs:
+    if any(significant_sign(part, comparisons) == -1 for part in parts):
         decision = DOES_NOT_HOLD
-    elif not missing and all(sign == 1 for sign in signs):
+    elif not missing and all(significant_sign(part) == 1 for part in parts):
         decision = HOLDS
-    return {"claim": claim.text, "verdict": decision, "parts": parts, "parts_not_run": missing}
+    entry = {"claim": claim.text, "verdict": decision, "parts": parts, "parts_not_run": missing}
+    if decision == INCONCLUSIVE and not missing:
+        entry["seeds_needed"] = seeds_needed(parts)
+    return entry
 
 
 def measure_difference(
@@ -68,9 +82,11 @@ def measure_difference(
     scores: Mapping[str, Mapping[int, Score]],
     draws: Mapping[str, Mapping[int, np.ndarray]],
 ) -> dict[str, Any] | None:
-    """One of a claim's differences, as verdict gets them -> its mean over seeds, and intervals.
+    """One of a claim's differences, as verdict gets them -> its mean over seeds, and its errors.
 
-    Over the seeds that all of its rows have; None if there are none.
+    Over the seeds that all of its rows have; None if there are none. paper: the paper's difference.
+    seed_error is None for a single seed, and 0 then where only the evaluation differs: what is said
+    of one training does not depend on others.
     """
     rows = {f"{table}/{row}": n for row, n in terms.items()}
     seeds = sorted(set.intersection(*(set(scores.get(name, {})) for name in rows)))
@@ -78,25 +94,72 @@ def measure_difference(
         return None
     each = [sum(n * scores[r][s].result["miou"] for r, n in rows.items()) for s in seeds]
     drawn = [sum(n * draws[r][s] for r, n in rows.items()) for s in seeds]
-    return {
+    one_training = len({tables.row_of(name).shares or name for name in rows}) == 1
+    single = 0.0 if one_training else None
+    part = {
         "of": dict(terms),
+        "paper": sum(n * tables.row_of(name).paper_miou for name, n in rows.items()) / 100,
         "seeds": len(seeds),
-        "one_training": len({tables.row_of(name).shares or name for name in rows}) == 1,
         "difference": float(np.mean(each)),
-        "interval": list(interval(np.mean(drawn, axis=0))),
-        "seed_interval": t_interval(each),
+        "image_error": float(np.std(np.mean(drawn, axis=0))),
+        "seed_error": float(scipy.stats.sem(each)) if len(seeds) > 1 else single,
     }
+    half = half_width(part)
+    bounds = None if half is None else [part["difference"] - half, part["difference"] + half]
+    return part | {"interval": bounds}
 
 
-def significant_sign(part: Mapping[str, Any]) -> int:
-    """A measured difference -> 1 or -1 if 0 is outside its intervals, else 0.
+def half_width(
+    part: Mapping[str, Any], *, significance: float = SIGNIFICANCE, seeds: int | None = None
+) -> float | None:
+    """A measured difference -> half of its interval's width; None if its seed_error is unknown.
 
-    The interval over images always counts; the one over seeds if several training runs were
-    compared.
+    Student's t with Satterthwaite's degrees of freedom, where those of the images, hundreds, count
+    as infinite.
+
+    Args:
+      part: as measure_difference returns it.
+      significance: the chance that the interval does not contain the true difference.
+      seeds: how many there would be, in place of those that there are.
     """
-    intervals = [part["interval"]]
-    if part["seed_interval"] and not part["one_training"]:
-        intervals.append(part["seed_interval"])
-    if all(low > 0 for low, _ in intervals):
-        return 1
-    return -1 if all(high < 0 for _, high in intervals) else 0
+    if part["seed_error"] is None:
+        return None
+    seeds = seeds or part["seeds"]
+    of_seeds = part["seed_error"] ** 2 * part["seeds"] / seeds
+    total = of_seeds + part["image_error"] ** 2
+    freedom = (seeds - 1) * (total / of_seeds) ** 2 if of_seeds else math.inf
+    return float(scipy.stats.t.ppf(1 - significance / 2, freedom) * math.sqrt(total))
+
+
+def significant_sign(part: Mapping[str, Any], comparisons: int = 1) -> int:
+    """A measured difference -> 1 or -1 if it is significant, else 0.
+
+    comparisons: among how many differences it is looked for.
+    """
+    half = half_width(part, significance=SIGNIFICANCE / comparisons)
+    if half is None or abs(part["difference"]) <= half:
+        return 0
+    return 1 if part["difference"] > 0 else -1
+
+
+def seeds_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
+    """All differences of an inconclusive claim -> about how many seeds would decide it.
+
+    If the differences and their errors stay as they were measured: to refute it where one of them
+    is negative, else to confirm it. None if MAX_SEEDS_NEEDED would not be enough with these images,
+    or if a single seed does not say how much seeds differ.
+    """
+
+    def needed(part, comparisons):
+        significance = SIGNIFICANCE / comparisons
+        for seeds in range(part["seeds"], MAX_SEEDS_NEEDED + 1):
+            half = half_width(part, significance=significance, seeds=seeds)
+            if half is None:
+                return math.inf
+            if half < abs(part["difference"]):
+                return seeds
+        return math.inf
+
+    negative = [needed(part, len(parts)) for part in parts if part["difference"] < 0]
+    seeds = min(negative) if negative else max(needed(part, 1) for part in parts)
+    return None if math.isinf(seeds) else seeds

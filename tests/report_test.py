@@ -23,6 +23,7 @@ from experiments.publish import MARKERS
 from experiments.report_page import write_report_page
 from experiments.result_tables import cells, claim_line, columns, markdown, summary_in_markdown
 from experiments.run_list import find_runs
+from experiments.verdicts import half_width, seeds_needed, significant_sign
 from tests.conftest import ROOT
 
 NUM_IMAGES = 30
@@ -196,7 +197,8 @@ def test_hours_are_those_of_the_steps(tmp_path):
 
 def verdicts(tmp_path, table, **rights):
     for row, right in rights.items():
-        add_run(tmp_path, f"{table}/{row}", right)
+        for seed in range(3):
+            add_run(tmp_path, f"{table}/{row}", right, seed=seed)
     return {c["claim"]: c["verdict"] for c in collect(table, "shapes", tmp_path)["claims"]}
 
 
@@ -231,30 +233,77 @@ def test_seeds_that_disagree_leave_a_claim_open(tmp_path):
         add_run(tmp_path, "table5/mg121", ours, seed=seed)
         if seed == 0:
             add_run(tmp_path, "table5/mg111", theirs)
-            assert claim_of(tmp_path, text)["verdict"] == "holds"
-            assert "**holds (single seed)**" in claim_line(claim_of(tmp_path, text))
     claim = claim_of(tmp_path, text)
-    assert claim["verdict"] == "holds" and claim["parts"][0]["seeds"] == 1
+    assert claim["verdict"] == "inconclusive" and claim["parts"][0]["seeds"] == 1
+    assert claim["parts"][0]["interval"] is None and "seeds_needed" in claim
+    assert "**inconclusive (one seed)** (mg121 - mg111: +" in claim_line(claim)
     add_run(tmp_path, "table5/mg111", theirs, seed=1)
     claim = claim_of(tmp_path, text)
     assert claim["verdict"] == "inconclusive" and claim["parts"][0]["seeds"] == 2
-    low, high = claim["parts"][0]["seed_interval"]
-    assert low < 0 < high
+    low, high = claim["parts"][0]["interval"]
+    assert low < 0 < high and claim["seeds_needed"] > 2
+    assert f"inconclusive (needs about {claim['seeds_needed']} seeds)" in claim_line(claim)
 
 
-def test_two_evaluations_of_one_training_are_compared_by_images_alone(tmp_path):
-    """However much the gain differs between the trainings."""
+def test_of_one_training_two_evaluations_are_compared_by_images_alone(tmp_path):
+    """Of several, by how much the gain differs between them, too."""
+    text = "output stride 8 at evaluation beats 16"
     for seed, gain in enumerate((0.05, 0.35)):
         add_run(tmp_path, "table6/os16", 0.5, seed=seed)
         add_run(tmp_path, "table6/os8", 0.5 + gain, seed=seed)
-    claim = claim_of(tmp_path, "output stride 8 at evaluation beats 16", "table6")
-    low, high = claim["parts"][0]["seed_interval"]
-    assert low < 0 < high and claim["verdict"] == "holds"
+        claim = claim_of(tmp_path, text, "table6")
+        assert claim["verdict"] == ("holds", "inconclusive")[seed]
+
+
+def part_of(difference, seed_error, image_error, seeds=3):
+    errors = {"seed_error": seed_error, "image_error": image_error}
+    return {"difference": difference, "seeds": seeds, **errors}
+
+
+def test_an_interval_is_of_seeds_and_of_images():
+    """Student's where all variance is of seeds, normal where it is of images."""
+    assert half_width(part_of(0, 0.01, 0)) == pytest.approx(0.04303, rel=1e-3)
+    assert half_width(part_of(0, 0, 0.01)) == pytest.approx(0.01960, rel=1e-3)
+    assert half_width(part_of(0, 0.01, 0.01)) == pytest.approx(0.03261, rel=1e-3)  # t of 8.
+    assert half_width(part_of(0, 0.01, 0), seeds=9) == pytest.approx(0.01331, rel=1e-3)
+    assert half_width(part_of(0, None, 0.01)) is None
+
+
+def test_an_interval_contains_the_true_difference_as_often_as_it_says():
+    """Of trainings and images drawn anew: 95 of 100 times, and rather more, not less."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        seeds, images = rng.normal(0, 0.02, (3, 1)), rng.normal(0, 0.1, (1, 100))
+        values = seeds + images + rng.normal(0, 0.1, (3, 100))  # Of which the true mean is 0.
+        seed_error = values.mean(1).std(ddof=1) / np.sqrt(3)
+        image_error = values.mean(0).std(ddof=1) / np.sqrt(100)
+        inside += abs(values.mean()) < half_width(part_of(values.mean(), seed_error, image_error))
+    assert 0.94 < inside / 400 < 0.995
+
+
+def test_many_differences_refute_a_claim_less_easily(tmp_path):
+    """One of them is below 0 by chance more often than the only one."""
+    part = part_of(-0.025, 0, 0.01)
+    assert significant_sign(part) == -1 and significant_sign(part, 5) == 0
+    assert significant_sign(part_of(0.025, 0, 0.01)) == 1
+
+
+def test_the_seeds_that_a_claim_needs_are_those_at_which_it_is_decided():
+    weak, strong = part_of(0.02, 0.01, 0.005), part_of(0.2, 0.01, 0.005)
+    needed = seeds_needed([weak, strong])
+    assert half_width(weak, seeds=needed) < 0.02 < half_width(weak, seeds=needed - 1)
+    against = part_of(-0.03, 0.01, 0.005)  # It would refute the claim, among three.
+    needed = seeds_needed([weak, strong, against])
+    assert half_width(against, seeds=needed, significance=0.05 / 3) < 0.03
+    assert half_width(against, seeds=needed - 1, significance=0.05 / 3) > 0.03
+    assert seeds_needed([part_of(0.02, 0.01, 0.011)]) is None  # Of these images, no number.
+    assert seeds_needed([part_of(0.02, None, 0.001, seeds=1)]) is None
 
 
 def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
     for row, right in (("os8", 0.7), ("os16", 0.6), ("os32", 0.62), ("os128", 0.2)):
-        add_run(tmp_path, f"table1/{row}", right)
+        for seed in range(3):
+            add_run(tmp_path, f"table1/{row}", right, seed=seed)
     claim = claim_of(tmp_path, "a smaller output stride is better", "table1")
     assert claim["verdict"] == "does not hold" and claim["parts_not_run"] == 3
     said = claim_line(claim)
@@ -312,14 +361,25 @@ def test_the_readme_is_made_anew_between_its_markers(tmp_path):
         between_markers("# Title\n", part, MARKERS)
 
 
-def test_the_summary_counts_rows_and_claims(tmp_path):
-    for row, right in (("mg111", 0.6), ("mg121", 0.7), ("mg124", 0.5)):
-        add_run(tmp_path, f"table5/{row}", right)
-    add_run(tmp_path, "table5/mg111", 0.6, scale="paper")
-    results = [collect("table5", scale, tmp_path) for scale in ("paper", "shapes")]
-    _, _, *lines, last = summary_in_markdown(results).strip().splitlines()
-    topic = "ASPP with multi-grid and image-level features, ResNet-101, output_stride 16"
-    assert lines == [f"| 5: {topic} | 3 of 5 | 1 | 1 | 0 | 2 |", ""]  # One scale only.
+def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
+    for seed in range(3):
+        for row, right in (("mg111", 0.6), ("mg121", 0.7), ("mg124", 0.5)):
+            add_run(tmp_path, f"table5/{row}", right, seed=seed)
+    add_run(tmp_path, "table5/mg124", 0.6, scale="voc_mobile")
+    add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile")
+    results = [collect("table5", scale, tmp_path) for scale in ("shapes", "voc_mobile")]
+    head, _, *lines, _, last = summary_in_markdown(results).strip().splitlines()
+    assert head == "| table | claim | paper | `shapes` | `voc_mobile` |"
+    first, second, third, fourth = lines  # Of other tables there is no result.
+    part = results[0]["claims"][0]["parts"][0]
+    gain, half = part["difference"], part["interval"][1] - part["difference"]
+    cell = f"holds, {100 * gain:+.2f} ± {100 * half:.2f}"
+    assert (
+        first == f"| 5 | (1, 2, 1) beats (1, 1, 1) | +0.57 | {cell} | - |"
+    )  # No unit rates there.
+    assert second.startswith("| 5 | (1, 2, 4) beats (1, 2, 1) | +0.65 | does not hold, -")
+    assert third == "| 5 | a fourth rate of 24 does not help | +0.12 | not run | not run |"
+    assert fourth == "| 5 | image pooling helps | +0.63 | not run | inconclusive (one seed), +0.00 |"
     assert last.endswith("[docs/results.md](docs/results.md).")
 
 
@@ -452,7 +512,7 @@ def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monk
     assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
     assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
     assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
-    assert "| 9: the batch size | 2 of 4 |" in after["README.md"]
+    assert "| 9 | a larger batch is better | +0.72 | not run |" in after["README.md"]
     untouched = "experiments/results/shapes_table4.json"
     assert after[untouched] == before[untouched]
 
