@@ -6,8 +6,13 @@ from typing import Any
 
 from data.terminal import interval_text, markdown_table, percent, signed_percent
 from experiments import tables
-from experiments.claims import CLAIMS, Claim
-from experiments.verdicts import INCONCLUSIVE, MAX_SEEDS_NEEDED, significant_sign
+from experiments.claims import CLAIMS
+from experiments.verdicts import (
+    INCONCLUSIVE,
+    MAX_SEEDS_NEEDED,
+    paper_difference,
+    significant_sign,
+)
 
 RESULTS_PAGE = "docs/results.md"  # Where the README's summary points.
 NOT_RUN = "not run"
@@ -125,22 +130,14 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         for claim in claims:
             ours = [found.get((table, claim.text, scale)) for scale in scales]
             if any(ours):
-                paper = f"{smallest_paper_difference(table, claim):+.2f}"
+                paper = min(paper_difference(table, terms) for terms in claim.differences)
                 cells_ = [claim_cell(each) if each else "-" for each in ours]
-                lines.append([table.removeprefix("table"), claim.text, paper, *cells_])
+                lines.append([table.removeprefix("table"), claim.text, f"{paper:+.2f}", *cells_])
     return (
         f"{markdown_table(lines)}\n\n"
         "Differences of mIoU in points, the weakest where a claim is about several; the half-width "
         "is of the 95% interval over seeds and images. Every number and every claim: "
         f"[{RESULTS_PAGE}]({RESULTS_PAGE})."
-    )
-
-
-def smallest_paper_difference(table: str, claim: Claim) -> float:
-    """A table and a claim about it -> the smallest of its differences in the paper, in points."""
-    rows = tables.TABLES[table].ROWS
-    return min(
-        sum(n * rows[row].paper_miou for row, n in terms.items()) for terms in claim.differences
     )
 
 

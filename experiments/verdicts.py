@@ -98,7 +98,7 @@ def measure_difference(
     single = 0.0 if one_training else None
     part = {
         "of": dict(terms),
-        "paper": sum(n * tables.row_of(name).paper_miou for name, n in rows.items()) / 100,
+        "paper": paper_difference(table, terms) / 100,
         "seeds": len(seeds),
         "difference": float(np.mean(each)),
         "image_error": float(np.std(np.mean(drawn, axis=0))),
@@ -107,6 +107,12 @@ def measure_difference(
     half = half_width(part)
     bounds = None if half is None else [part["difference"] - half, part["difference"] + half]
     return part | {"interval": bounds}
+
+
+def paper_difference(table: str, terms: Mapping[str, int]) -> float:
+    """A table and one of its claims' differences -> the same of the paper's numbers, in points."""
+    rows = tables.TABLES[table].ROWS
+    return sum(n * rows[row].paper_miou for row, n in terms.items())
 
 
 def half_width(
