@@ -1,19 +1,28 @@
 """TFDS builder: synthetic images, a miniature of the problems that the paper studies.
 
-Twenty kinds of object over an 8-fold range of sizes (Sec. 1: "objects at multiple scales"):
+Twenty kinds of object over an 8-fold range of sizes (Sec. 1: "objects at multiple scales"). What
+the paper varies can matter here, by construction:
 
-- five outlines, each with its own hue, and each plain, with white stripes or in black checks;
-- wheels, spiders and combs, with parts 3 pixels thin, which a coarse output_stride loses;
-- birds and fish, which have the same silhouette: it is a fish if there are waves anywhere in the
-  scene. A calm patch surrounds each, so a small receptive field cannot tell them apart.
+- Four hues, and in each two outlines that have the same edges and corners, plain or striped. Color
+  does not tell a disc from a half disc, nor does a small part of the edge: it takes a view of the
+  object. That is what atrous rates, multi-grid and deeper cascades give.
+- A fifth hue for wheels, spiders, combs and ladders, which have parts 3 pixels thin. A coarse
+  output_stride loses them.
+- Four scenes. An image is of one of them, and each scene has one kind of each hue. So an object
+  tells what the others are, as far as they may be: that is what image pooling gives.
 
 Strokes in the objects' colors clutter the background, and objects cover one another. A border of
-255 surrounds each object, as in VOC. All choices here are ours.
+255 surrounds each object, as in VOC.
+
+A side has 96 to 128 pixels, so at an output_stride of 16 the features of a crop of 129 have a side
+of 9, and the middle one has 4 neighbors to each side. Rates of 2 and 4 see them from there. Rates
+of 6 and 8 see padding, as 18 and 24 do in the middle of the paper's 33 x 33 features.
+All choices here are ours. None was made by the outcome of a comparison of rows.
 """
 
 import colorsys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,13 +31,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from data.classes import IGNORE_LABEL, voc_palette
 from data.features import segmentation_info
 
-NUM_IMAGES = {"train": 3_000, "val": 200}
+NUM_IMAGES = {"train": 3_000, "val": 500}
 SIDE_RANGE = (96, 128)  # Pixels; height and width are drawn independently.
 RADIUS_RANGE = (8, 64)  # Pixels.
 THIN_WIDTH = 3  # Pixels.
 BORDER_WIDTH = 2  # Pixels.
-CALM_PATCH_RADIUS = 1.5  # Of the patch around a bird or fish, relative to the object's radius.
-MAX_SWIMMER_RADIUS = 24  # Pixels; some of the scene must remain visible around the patch.
+STRIPE_WIDTH = 6  # Pixels.
 
 # (x, y, size of a pixel), in units of the object's radius -> whether (x, y) is inside.
 Form = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
@@ -38,20 +46,32 @@ def _disc(x, y, pixel):
     return np.hypot(x, y) < 0.95
 
 
-def _square(x, y, pixel):
-    return np.maximum(abs(x), abs(y)) < 0.8
-
-
-def _triangle(x, y, pixel):
-    return (y < 0.6) & (1.9 * abs(x) < y + 1)
+def _half_disc(x, y, pixel):
+    return (np.hypot(x, y + 0.4) < 0.95) & (y + 0.4 > 0)
 
 
 def _ring(x, y, pixel):
-    return abs(np.hypot(x, y) - 0.72) < 0.25
+    return abs(np.hypot(x, y) - 0.72) < 0.22
+
+
+def _arc(x, y, pixel):
+    return _ring(x, y, pixel) & ((x < 0) | (y < 0))
+
+
+def _square(x, y, pixel):
+    return np.maximum(abs(x), abs(y)) < 0.75
+
+
+def _corner(x, y, pixel):
+    return _square(x, y, pixel) & ((x < 0) | (y < 0))
 
 
 def _cross(x, y, pixel):
-    return (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95)
+    return (np.minimum(abs(x), abs(y)) < 0.28) & (np.maximum(abs(x), abs(y)) < 0.9)
+
+
+def _tee(x, y, pixel):
+    return _cross(x, y, pixel) & (y < 0.28)
 
 
 def _wheel(x, y, pixel):
@@ -71,55 +91,62 @@ def _comb(x, y, pixel):
     return (abs(x) < 0.85) & (((y > -0.7) & (y < 0)) | (teeth & (y >= 0) & (y < 0.8)))
 
 
-def _swimmer(x, y, pixel):
-    body = (x / 0.75) ** 2 + (y / 0.4) ** 2 < 1
-    tail = (x > 0.5) & (x < 0.98) & (abs(y) < 1.2 * (x - 0.45))
-    return body | tail
+def _ladder(x, y, pixel):
+    rungs = (abs((y * 2) % 1 - 0.5) / 2 < THIN_WIDTH * pixel / 2) & (abs(x) < 0.6)
+    return (abs(y) < 0.9) & ((abs(abs(x) - 0.6) < 0.15) | rungs)
 
 
-OUTLINES = {
+PAIRS = {  # Of outlines that share a hue.
     "disc": _disc,
-    "square": _square,
-    "triangle": _triangle,
+    "half_disc": _half_disc,
     "ring": _ring,
+    "arc": _arc,
+    "square": _square,
+    "corner": _corner,
     "cross": _cross,
+    "tee": _tee,
 }
-HUES = {form: i / 8 for i, form in enumerate((*OUTLINES.values(), _wheel, _spider, _comb))}
+THIN = {"wheel": _wheel, "spider": _spider, "comb": _comb, "ladder": _ladder}
+NUM_HUES = 5
+NUM_SCENES = 4
 HUE_SPREAD = 0.05  # To either side; neighboring hues do not overlap.
-FILLS = ("plain", "striped", "chequered")
-THINGS: dict[str, tuple[Form, str]] = {
-    **{f"{fill}_{name}": (form, fill) for fill in FILLS for name, form in OUTLINES.items()},
-    "wheel": (_wheel, "plain"),
-    "spider": (_spider, "plain"),
-    "comb": (_comb, "plain"),
-    "bird": (_swimmer, "plain"),
-    "fish": (_swimmer, "plain"),
+
+
+class Kind(NamedTuple):
+    """What objects of a class look like, and where they are."""
+
+    form: Form
+    hue: int  # 0 to NUM_HUES - 1.
+    striped: bool
+    scene: int  # 0 to NUM_SCENES - 1.
+
+
+KINDS = {
+    **{
+        f"{'striped' if striped else 'plain'}_{name}": Kind(
+            form, i // 2, striped, scene=2 * (i % 2) + striped
+        )
+        for i, (name, form) in enumerate(PAIRS.items())
+        for striped in (False, True)
+    },
+    **{name: Kind(form, 4, False, scene) for scene, (name, form) in enumerate(THIN.items())},
 }
-CLASS_NAMES = ("background", *THINGS)
+CLASS_NAMES = ("background", *KINDS)
 
 
 def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A random generator -> image [H, W, 3] uint8 and its label [H, W, 1] uint8."""
     height, width = rng.integers(SIDE_RANGE[0], SIDE_RANGE[1], 2, endpoint=True)
-    waves = bool(rng.integers(2))
+    scene = rng.integers(NUM_SCENES)
+    names = [name for name, kind in KINDS.items() if kind.scene == scene]
     background = rng.uniform(90, 165) + rng.uniform(-20, 20, 3)
-    image = np.broadcast_to(background, (height, width, 3)).copy()
-    if waves:
-        image += _make_waves(rng, height, width)[..., None]
-    image = _draw_strokes(rng, image)
+    image = _draw_strokes(rng, np.broadcast_to(background, (height, width, 3)))
     label = np.zeros((height, width), np.uint8)
     radii = rng.uniform(*RADIUS_RANGE, rng.integers(1, 5))
     for radius in sorted(radii, reverse=True):  # Small objects in front of large ones.
-        _paint_object(rng, image, label, radius, background, waves)
+        _paint_object(rng, image, label, radius, names[rng.integers(len(names))])
     image += 5 * rng.standard_normal(image.shape, np.float32)
     return image.clip(0, 255).astype(np.uint8), label[..., None]
-
-
-def _make_waves(rng, height, width):
-    """[H, W] brightness: wavy horizontal bands, about 8 pixels apart."""
-    y, x = np.mgrid[:height, :width]
-    phase, length = rng.uniform(0, 2 * np.pi, 2), rng.uniform(20, 40)
-    return 40 * np.sin(2 * np.pi * y / 8 + 2 * np.sin(x / length + phase[0]) + phase[1])
 
 
 def _draw_strokes(rng, image):
@@ -131,53 +158,36 @@ def _draw_strokes(rng, image):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         length, angle = rng.uniform(2, 40), rng.uniform(0, np.pi)
         end = (x + length * np.cos(angle), y + length * np.sin(angle))
-        color = _random_color(rng, rng.uniform())
+        color = _random_color(rng, rng.integers(NUM_HUES))
         draw.line([(x, y), end], fill=color, width=int(rng.integers(1, 4)))
     return np.asarray(canvas).astype(float)
 
 
 def _random_color(rng, hue):
-    """A hue in 0..1 -> a random RGB color of about that hue, in 0..255."""
-    hue += rng.uniform(-HUE_SPREAD, HUE_SPREAD)
+    """One of the NUM_HUES hues -> a random RGB color of about that hue, in 0..255."""
+    hue = hue / NUM_HUES + rng.uniform(-HUE_SPREAD, HUE_SPREAD)
     color = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.7, 1), rng.uniform(0.7, 1))
     return tuple(round(255 * value) for value in color)
 
 
-def _paint_object(rng, image, label, radius, background, waves):
-    """Paints one random object into image and label, in place."""
-    name = list(THINGS)[rng.integers(len(THINGS))]
-    if name in ("bird", "fish"):
-        name = "fish" if waves else "bird"
-    form, fill = THINGS[name]
-    if form is _swimmer:
-        radius = min(radius, MAX_SWIMMER_RADIUS)
+def _paint_object(rng, image, label, radius, name):
+    """Paints an object of a class into image and label, in place, at a random position."""
+    kind = KINDS[name]
     center_x, center_y, angle = rng.uniform((0, 0, 0), (*label.shape[::-1], 2 * np.pi))
-    color = np.array(_random_color(rng, HUES[form]) if form in HUES else 3 * [245], float)
-    colors = np.stack([color, np.full(3, 240 if fill == "striped" else 20)])
-    reach = int(CALM_PATCH_RADIUS * radius) + BORDER_WIDTH + 1
+    color = _random_color(rng, kind.hue)
+    reach = int(radius) + BORDER_WIDTH + 1
     top, left = max(0, int(center_y) - reach), max(0, int(center_x) - reach)
     window = np.s_[top : int(center_y) + reach, left : int(center_x) + reach]
     image, label = image[window], label[window]  # Views; computing on all pixels would be slower.
     y, x = np.mgrid[: label.shape[0], : label.shape[1]]
     x, y = (x + left - center_x) / radius, (y + top - center_y) / radius
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-    if form is _swimmer:
-        patch = np.hypot(x, y) < CALM_PATCH_RADIUS
-        image[patch], label[patch] = background, 0
-    inside = form(x, y, 1 / radius)
+    inside = kind.form(x, y, 1 / radius)
     label[_dilate(inside)] = IGNORE_LABEL
     label[inside] = CLASS_NAMES.index(name)
-    second = _has_second_color(fill, x[inside] * radius, y[inside] * radius)
-    image[inside] = colors[second.astype(int)]
-
-
-def _has_second_color(fill, x, y):
-    """Coordinates in the object's frame, in pixels -> whether it has its second color there."""
-    if fill == "striped":
-        return np.floor(x / 6) % 2 > 0
-    if fill == "chequered":
-        return (np.floor(x / 6) + np.floor(y / 6)) % 2 > 0
-    return np.zeros(x.shape, bool)
+    image[inside] = color
+    if kind.striped:
+        image[inside & (np.floor(x * radius / STRIPE_WIDTH) % 2 > 0)] = 240
 
 
 def _dilate(mask):
@@ -189,7 +199,7 @@ def _dilate(mask):
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Synthetic images and labels; every build has the same bytes."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("2.0.0")
     SEED = 0
 
     def _info(self) -> tfds.core.DatasetInfo:

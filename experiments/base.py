@@ -174,7 +174,7 @@ SCALES = {
             "learning_rate": 0.05,  # Higher: from random weights, not ImageNet's.
             "model.atrous_rates": (2, 4, 6),  # Even, so that output_stride 32 can halve them.
             "train_data.batch_size": 8,
-            "train_data.crop_size": 81,  # Features of 6 x 6 instead of 33 x 33.
+            "train_data.crop_size": 129,  # Features of 9 x 9 instead of 33 x 33.
         },
         {
             **RANDOM_WEIGHTS,
@@ -182,7 +182,7 @@ SCALES = {
             "model.num_classes": 21,
             "train_data.dataset": "shapes",
             "train_data.split": "train",
-            "train_data.hard_classes": ("wheel", "spider", "comb", "bird", "fish"),
+            "train_data.hard_classes": ("wheel", "spider", "comb", "ladder"),
             "eval_data.dataset": "shapes",
             "eval_data.split": "val",
         },
