@@ -37,6 +37,7 @@ RADIUS_RANGE = (8, 64)  # Pixels.
 THIN_WIDTH = 3  # Pixels.
 BORDER_WIDTH = 2  # Pixels.
 STRIPE_WIDTH = 6  # Pixels.
+REACH = 1.25  # Radius of a circle that encloses every form, relative to the object's radius.
 
 # (x, y, size of a pixel), in units of the object's radius -> whether (x, y) is inside.
 Form = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
@@ -93,7 +94,7 @@ def _comb(x, y, pixel):
 
 def _ladder(x, y, pixel):
     rungs = (abs((y * 2) % 1 - 0.5) / 2 < THIN_WIDTH * pixel / 2) & (abs(x) < 0.6)
-    return (abs(y) < 0.9) & ((abs(abs(x) - 0.6) < 0.15) | rungs)
+    return (abs(y) < 0.9) & ((abs(abs(x) - 0.6) < 0.1) | rungs)
 
 
 PAIRS = {  # Of outlines that share a hue.
@@ -175,7 +176,7 @@ def _paint_object(rng, image, label, radius, name):
     kind = KINDS[name]
     center_x, center_y, angle = rng.uniform((0, 0, 0), (*label.shape[::-1], 2 * np.pi))
     color = _random_color(rng, kind.hue)
-    reach = int(radius) + BORDER_WIDTH + 1
+    reach = int(REACH * radius) + BORDER_WIDTH + 1
     top, left = max(0, int(center_y) - reach), max(0, int(center_x) - reach)
     window = np.s_[top : int(center_y) + reach, left : int(center_x) + reach]
     image, label = image[window], label[window]  # Views; computing on all pixels would be slower.

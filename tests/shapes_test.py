@@ -1,6 +1,7 @@
 """The miniature has in it what the paper is about."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from data import shapes
 from data.classes import IGNORE_LABEL
-from data.shapes import CLASS_NAMES, THINGS, Shapes, draw
+from data.shapes import KINDS, PAIRS, THIN, Shapes, draw
 
 
 def many(number, stream=7):
@@ -62,42 +63,65 @@ def test_a_border_of_255_separates_every_object_from_the_background():
             touching = (pairs == 0).any(0) & (
                 np.moveaxis(thing, axis, 0)[:-1] | np.moveaxis(thing, axis, 0)[1:]
             )
-            # A calm patch may cut through what lies under it, which is rare.
-            assert touching.mean() < 0.01
+            assert not touching.any()
 
 
-@pytest.mark.parametrize("name", ["wheel", "spider", "comb"])
+def silhouette(form, radius=50):
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
+    return form(x, y, 1 / radius)
+
+
+@pytest.mark.parametrize("name", THIN)
 def test_thin_things_are_partly_lost_at_a_coarse_output_stride(name):
     """Much of a large one is THIN_WIDTH pixels wide and falls between features; nothing of a disc.
 
     Lost is what an opening removes: pixels that no inner square wider than THIN_WIDTH covers.
     """
 
-    def thin_share(form, radius=50):
-        y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
-        inside = Image.fromarray(form(x, y, 1 / radius)).convert("L")
+    def thin_share(form):
+        inside = Image.fromarray(silhouette(form)).convert("L")
         size = 2 * (shapes.THIN_WIDTH // 2 + 1) + 1
         opened = inside.filter(ImageFilter.MinFilter(size)).filter(ImageFilter.MaxFilter(size))
         return 1 - np.sum(np.asarray(opened) > 0) / np.sum(np.asarray(inside) > 0)
 
-    assert thin_share(THINGS[name][0]) > 0.15
-    assert thin_share(THINGS["plain_disc"][0]) < 0.02
+    assert thin_share(THIN[name]) > 0.15
+    assert thin_share(PAIRS["disc"]) < 0.02
 
 
-def test_birds_and_fish_differ_in_their_scene_alone():
-    """The same silhouette, no image with both; nearly always, enough of the scene is seen."""
-    assert THINGS["bird"] == THINGS["fish"]
-    bird, fish = CLASS_NAMES.index("bird"), CLASS_NAMES.index("fish")
-    scenes = {bird: [], fish: []}
-    for image, label in many(200):
-        present = {bird, fish} & set(np.unique(label))
-        assert len(present) <= 1
-        background = np.where(label == 0, image.astype(float), np.nan).mean(-1)
-        for kind in present:
-            # Waves change the brightness from row to row, wherever in the image.
-            scenes[kind].append(np.nanmean(abs(np.diff(background, axis=0))))
-    assert min(map(len, scenes.values())) > 10
-    assert np.percentile(scenes[bird], 95) < np.percentile(scenes[fish], 5)
+@pytest.mark.parametrize(
+    "whole, part", [("disc", "half_disc"), ("ring", "arc"), ("square", "corner"), ("cross", "tee")]
+)
+def test_outlines_of_one_hue_differ_only_as_a_whole(whole, part):
+    """Nearly every small patch of the whole is in the part, too, at some angle: edges agree."""
+    hues = {KINDS[f"{fill}_{name}"].hue for fill in ("plain", "striped") for name in (whole, part)}
+    assert len(hues) == 1
+
+    def patches(form, turns, size=9):
+        image = np.rot90(silhouette(form), turns)
+        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+        return Counter(map(bytes, np.packbits(windows.reshape(-1, size * size), axis=1)))
+
+    ours = patches(PAIRS[whole], 0)
+    theirs = set().union(*(patches(PAIRS[part], turns) for turns in range(4)))
+    assert sum(number for patch, number in ours.items() if patch in theirs) / ours.total() > 0.9
+    assert np.mean(silhouette(PAIRS[whole]) ^ silhouette(PAIRS[part])) > 0.05
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *THIN])
+def test_no_form_is_cut_by_the_window_that_it_is_painted_in(name):
+    y, x = np.mgrid[-2:2:401j, -2:2:401j]
+    assert np.hypot(x, y)[{**PAIRS, **THIN}[name](x, y, 0.1)].max() < shapes.REACH
+
+
+def test_a_scene_has_one_kind_of_each_hue_and_an_image_has_one_scene():
+    places = [(kind.scene, kind.hue) for kind in KINDS.values()]
+    assert sorted(places) == [(s, h) for s in range(shapes.NUM_SCENES) for h in range(5)]
+    kinds, seen = list(KINDS.values()), set()
+    for _, label in many(100):
+        scenes = {kinds[index - 1].scene for index in set(np.unique(label)) - {0, IGNORE_LABEL}}
+        assert len(scenes) <= 1
+        seen |= scenes
+    assert seen == set(range(shapes.NUM_SCENES))
 
 
 def test_no_image_is_in_both_splits(shapes_builder):
