@@ -1,7 +1,12 @@
-"""Results -> experiments/results/, docs/results.md and README.md, without losing what is there."""
+"""Results -> experiments/results/, docs/results.md and README.md, without losing what is there.
+
+experiments/results/runs/ holds what the numbers are computed from: the config, log, scores and
+counts per image of every run, in folders as below runs/, without weights.
+"""
 
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +16,7 @@ from experiments import base, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+PUBLISHED_FILES = ("config.json", "log.csv", "eval*.json", "eval*.npz")  # Of a run.
 MARKERS = (
     "<!-- results: made by python -m experiments.report --publish -->",
     "<!-- end of results -->",
@@ -41,10 +47,27 @@ def publish(results: Results, runs: pathlib.Path) -> None:
     if lost := find_lost(before, {json_name(result): result for result in results}):
         raise ValueError(lost_text(lost, before, runs))
     for result in results:
+        copy_runs(result, runs)
         write_json(RESULTS / json_name(result), result)
         print(change_text(before.get(json_name(result)), result))
     write_pages(ROOT, read_results())
     print("-> experiments/results/, docs/results.md, README.md")
+
+
+def copy_runs(result: Mapping[str, Any], runs: pathlib.Path) -> None:
+    """Copies PUBLISHED_FILES of the runs of a table's result to RESULTS/runs."""
+    from experiments.plan import folder_of  # Imports TensorFlow.
+
+    for row in result["rows"].values():
+        for seed in row.get("seeds", []):
+            folder = folder_of(runs, row["run"], result["scale"], seed["seed"])
+            published = RESULTS / "runs" / folder.relative_to(runs)
+            if folder.resolve() == published.resolve():
+                continue
+            published.mkdir(parents=True, exist_ok=True)
+            for pattern in PUBLISHED_FILES:
+                for file in folder.glob(pattern):
+                    shutil.copy(file, published)
 
 
 def find_lost(

@@ -61,9 +61,9 @@ def test_a_scale_changes_size_and_no_idea(row, scale):
 
 
 def test_a_rows_sizes_shrink_with_the_scale():
-    """Paper to shapes: crop 513 to 81, batch 16 to 8, rate 0.007 to 0.05."""
+    """Paper to shapes: crop 513 to 129, batch 16 to 8, rate 0.007 to 0.05."""
     crop = table8.get_config("crop321@shapes").train_data.crop_size
-    assert crop == 65  # 1 + 320 * 80 / 512, and up to a multiple of 16, plus 1.
+    assert crop == 81  # 1 + 320 * 128 / 512, a multiple of 16, plus 1.
     assert table8.get_config("crop321@voc_small").train_data.crop_size == 161
     assert table9.get_config("batch4@shapes").train_data.batch_size == 2
     assert protocols.get_config("stage2@shapes").learning_rate == pytest.approx(0.05 / 7)

@@ -18,7 +18,7 @@ from evaluation.scores import compute_scores
 from experiments import plots, publish, report, tables
 from experiments.claims import CLAIMS
 from experiments.collect import SHARED_FIELDS, collect, training_hours
-from experiments.plan import evaluation_of, folder_of, plan
+from experiments.plan import evaluation_of, folder_of, plan, remaining
 from experiments.publish import MARKERS
 from experiments.report_page import write_report_page
 from experiments.result_tables import cells, claim_line, columns, markdown, summary_in_markdown
@@ -449,11 +449,14 @@ def published(tmp_path, monkeypatch):
     for name in ("README.md", "docs/results.md"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "experiments/results", root / "experiments/results")
+    results = ROOT / "experiments/results"
+    shutil.copytree(results, root / results.relative_to(ROOT), ignore=lambda *_: ["runs"])
     monkeypatch.setattr(publish, "ROOT", root)
     monkeypatch.setattr(publish, "RESULTS", root / "experiments/results")
     return lambda: {
-        str(file.relative_to(root)): file.read_text() for file in root.rglob("*") if file.is_file()
+        str(file.relative_to(root)): file.read_text()
+        for file in root.rglob("*")
+        if file.suffix in (".json", ".md") and "runs" not in file.parts
     }
 
 
@@ -463,7 +466,9 @@ def test_in_a_fresh_clone_the_published_results_are_shown(tmp_path, published, m
     code, out = start(monkeypatch, capsys)
     assert code == 0 and "no runs in runs/" in out and "shows the published results" in out
     page = (tmp_path / "runs/report/report.html").read_text()
-    assert "<h1>Published results</h1>" in page and "<td>72.24</td>" in page
+    rows = json.loads(before["experiments/results/shapes_table5.json"])["rows"]
+    assert "<h1>Published results</h1>" in page
+    assert f"<td>{100 * rows['mg124_pooling']['miou']:.2f}</td>" in page
     assert start(monkeypatch, capsys, "--publish")[0] == 0  # The pages anew, from the same JSONs.
     assert published() == before
     code, _ = start(monkeypatch, capsys, "--runs=elsewhere")
@@ -485,11 +490,16 @@ def test_own_runs_change_nothing_that_is_published(tmp_path, published, monkeypa
 
 
 def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monkeypatch, capsys):
-    runs = tmp_path / "runs"
+    shutil.rmtree(publish.RESULTS)
+    first, runs = tmp_path / "first", tmp_path / "runs"
+    for row in ("table1/os8", "table1/os16", "table1/os32", "table9/batch16", "table4/os16"):
+        add_run(first, row, 0.4)
+    start(monkeypatch, capsys, f"--runs={first}", "--publish")
     for seed in (0, 1):
         add_run(runs, "table1/os8", 0.7, seed=seed)
     add_run(runs, "table9/batch4", 0.6)
     before = published()
+    old = json.loads(before["experiments/results/shapes_table1.json"])["rows"]["os8"]["miou"]
     code, _ = start(monkeypatch, capsys, f"--runs={runs}", "--publish")
     assert published() == before
     assert "shapes_table1.json: os16 (seed 0), os32 (seed 0)" in code
@@ -508,13 +518,40 @@ def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monk
         for name in ("table1", "table9")
     }
     miou = f"{100 * rows['table1']['os8']['miou']:.2f}"
-    assert f"os8: 72.47 (1 seed, commit e61aab4) -> {miou} (2 seeds, commit 1234567)" in out
+    old = f"{100 * old:.2f} (1 seed, commit 1234567)"
+    assert f"os8: {old} -> {miou} (2 seeds, commit 1234567)" in out
     assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
     assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
     assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
     assert "| 9 | a larger batch is better | +0.72 | not run |" in after["README.md"]
     untouched = "experiments/results/shapes_table4.json"
     assert after[untouched] == before[untouched]
+
+
+def test_what_the_numbers_are_computed_from_is_published(tmp_path, published, monkeypatch, capsys):
+    shutil.rmtree(publish.RESULTS)
+    for seed in (0, 1):
+        for row in ("table6/os16", "table6/os8", "table5/mg124"):
+            file = add_run(tmp_path / "runs", row, 0.6, seed=seed)
+    (file.parent / "checkpoints").mkdir()
+    start(monkeypatch, capsys, f"--runs={tmp_path / 'runs'}", "--publish")
+    before, copies = published(), publish.RESULTS / "runs"
+    names = {copy.name for copy in (copies / file.parent.relative_to(tmp_path / "runs")).iterdir()}
+    assert names == {"config.json", "log.csv", "eval.json", "eval.npz"}
+    start(monkeypatch, capsys, f"--runs={copies}", "--publish")
+    assert published() == before
+    (work,) = plan(tables.find_rows(["table6:os8"]), scale="shapes", seed=1, runs=copies)
+    assert not remaining(work)  # A copy of them is where more seeds start.
+
+
+def test_the_published_numbers_are_those_of_the_published_runs():
+    """Table 5 of each scale, for the sake of time."""
+    for result in publish.read_results():
+        if result["table"] == "table5":
+            again = collect("table5", result["scale"], publish.RESULTS / "runs")["rows"]
+            for row, numbers in result["rows"].items():
+                for number in ("miou", "image_interval", "seed_interval"):
+                    assert again[row].get(number) == pytest.approx(numbers.get(number))
 
 
 def test_every_run_is_listed_with_what_its_files_say(tmp_path):
