@@ -3,9 +3,9 @@
 Twenty kinds of object over an 8-fold range of sizes (Sec. 1: "objects at multiple scales"). What
 the paper varies can matter here, by construction:
 
-- Four hues, and in each two outlines that have the same edges and corners, plain or striped. Color
-  does not tell a disc from a half disc, nor does a small part of the edge: it takes a view of the
-  object. That is what atrous rates, multi-grid and deeper cascades give.
+- Four hues, and in each two outlines, plain or striped. Inside a large disc and a large triangle,
+  pixels look alike: to tell them apart takes a view as far as the outline, up to 64 pixels. That is
+  what atrous rates, multi-grid and deeper cascades give.
 - A fifth hue for wheels, spiders, combs and ladders, which have parts 3 pixels thin. A coarse
   output_stride loses them.
 - Four scenes. An image is of one of them, and each scene has one kind of each hue. So an object
@@ -47,32 +47,32 @@ def _disc(x, y, pixel):
     return np.hypot(x, y) < 0.95
 
 
-def _half_disc(x, y, pixel):
-    return (np.hypot(x, y + 0.4) < 0.95) & (y + 0.4 > 0)
+def _triangle(x, y, pixel):
+    return (y < 0.6) & (1.9 * abs(x) < y + 1)
 
 
 def _ring(x, y, pixel):
-    return abs(np.hypot(x, y) - 0.72) < 0.22
-
-
-def _arc(x, y, pixel):
-    return _ring(x, y, pixel) & ((x < 0) | (y < 0))
+    return abs(np.hypot(x, y) - 0.72) < 0.25
 
 
 def _square(x, y, pixel):
     return np.maximum(abs(x), abs(y)) < 0.75
 
 
-def _corner(x, y, pixel):
-    return _square(x, y, pixel) & ((x < 0) | (y < 0))
-
-
 def _cross(x, y, pixel):
-    return (np.minimum(abs(x), abs(y)) < 0.28) & (np.maximum(abs(x), abs(y)) < 0.9)
+    return (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95)
 
 
-def _tee(x, y, pixel):
-    return _cross(x, y, pixel) & (y < 0.28)
+def _half_disc(x, y, pixel):
+    return (np.hypot(x, y + 0.4) < 0.95) & (y + 0.4 > 0)
+
+
+def _flower(x, y, pixel):
+    return np.hypot(x, y) < 0.7 + 0.25 * np.cos(5 * np.arctan2(y, x))
+
+
+def _corner(x, y, pixel):
+    return _square(x, y, pixel) & ((x < -0.1) | (y < -0.1))
 
 
 def _wheel(x, y, pixel):
@@ -97,15 +97,15 @@ def _ladder(x, y, pixel):
     return (abs(y) < 0.9) & ((abs(abs(x) - 0.6) < 0.1) | rungs)
 
 
-PAIRS = {  # Of outlines that share a hue.
+PAIRS = {  # Two by two, they share a hue.
     "disc": _disc,
-    "half_disc": _half_disc,
+    "triangle": _triangle,
     "ring": _ring,
-    "arc": _arc,
     "square": _square,
-    "corner": _corner,
     "cross": _cross,
-    "tee": _tee,
+    "half_disc": _half_disc,
+    "flower": _flower,
+    "corner": _corner,
 }
 THIN = {"wheel": _wheel, "spider": _spider, "comb": _comb, "ladder": _ladder}
 NUM_HUES = 5

