@@ -68,7 +68,7 @@ def paper_config() -> ml_collections.ConfigDict:
     config.precision = "float32"
     config.rematerialize = False
     config.jit_compile = False
-    config.init_from = dict(path="imagenet", part="backbone", strict=True)
+    config.init_from = dict(path=IMAGENET, part="backbone", strict=True)
     config.model = dict(
         backbone="resnet101_keras",
         num_classes=21,
@@ -162,6 +162,7 @@ class Scale(NamedTuple):
     has_blocks: bool = True  # False: its backbone has no blocks 1 to 7, nor unit rates in them.
 
 
+IMAGENET = "imagenet"  # The value of init_from.path for keras.applications' weights.
 RANDOM_WEIGHTS = {"init_from.path": "", "init_from.part": "whole"}
 TINY = {"resnet50": "resnet_tiny_shallow", "resnet101": "resnet_tiny"}
 SCALES = {
@@ -221,6 +222,23 @@ SCALES = {
             "model.atrous_rates": (),  # The authors' ASPP for it.
             "freeze_batch_norm": True,  # In short runs better than one that is trained.
         },
+        has_blocks=False,
+    ),
+    "voc_mobile_aspp": Scale(  # With the paper's ASPP and batch norm, for the tables' claims.
+        {"resnet50": "mobilenet_v2", "resnet101": "mobilenet_v2"},
+        {
+            "steps": 1_000,
+            "eval_every": 500,
+            "learning_rate": 0.01,
+            "model.atrous_rates": (2, 4, 6),
+            "train_data.batch_size": 8,
+            "train_data.crop_size": 257,  # Features of 17 x 17 instead of 33 x 33.
+        },
+        {
+            "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
+            "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
+        },
+        base={"model.multi_grid": (1, 1, 1)},
         has_blocks=False,
     ),
 }

@@ -11,10 +11,19 @@ import numpy as np
 from evaluation.metrics import interval, mean_over_classes, resampled_ious
 from evaluation.results import read_evaluation
 from experiments import base, tables
+from experiments.base import as_data
 from experiments.claims import CLAIMS, Claim
-from experiments.plan import Work, evaluation_of, folder_of, is_complete, matches_config, plan
+from experiments.plan import (
+    Work,
+    evaluation_of,
+    folder_of,
+    is_complete,
+    matches_config,
+    plan,
+    weights_file,
+)
 from experiments.verdicts import Score, t_interval, verdict
-from training.run_folder import read_config
+from training.run_folder import flat, read_config
 
 # The protocol that the numbers of a column share. Rows may differ in how they are predicted.
 SHARED_FIELDS = (
@@ -89,13 +98,17 @@ def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Sc
     row, scores, notes = tables.row_of(name, scale), {}, []
     if row.unavailable:
         return {}, f"not run: {row.unavailable}"
+    weights = set()  # Names of the files that the runs start from.
     for seed in range(MAX_SEEDS):
-        if not folder_of(runs, row.shares or name, scale, seed).exists():
+        folder = folder_of(runs, row.shares or name, scale, seed)
+        if not folder.exists():
             continue  # Before its config is built, which takes as long as everything else.
         score, seed_notes = find_score(name, row, scale, seed, runs)
         if score:
             scores[seed] = score
+            weights.add(weights_file(flat(as_data(read_config(folder)))))
         notes += [f"seed {seed}: {note}" if seed else note for note in seed_notes]
+    notes += [f"from {file}" for file in sorted(weights - {""})]
     if scores:
         _, (result, *_) = next(iter(scores.items()))
         if result["official_images"] != result["num_images"]:

@@ -40,6 +40,7 @@ def plan(
     seed: int,
     runs: pathlib.Path,
     data_dir: str | None = None,
+    imagenet: str | None = None,
 ) -> list[Work]:
     """Plans the training runs and evaluations of rows.
 
@@ -49,12 +50,15 @@ def plan(
       seed: of all training runs.
       runs: the folder of all runs.
       data_dir: TFDS data directory; None for its default.
+      imagenet: a file with ImageNet's weights; None for keras.applications', downloaded.
 
     Returns:
       One Work per training run, each after the one whose weights it starts from.
     """
     works = {
-        run: plan_training(run, scale=scale, seed=seed, runs=runs, data_dir=data_dir)
+        run: plan_training(
+            run, scale=scale, seed=seed, runs=runs, data_dir=data_dir, imagenet=imagenet
+        )
         for run in tables.training_runs(rows, scale)
     }
     for name, row in rows.items():
@@ -65,7 +69,13 @@ def plan(
 
 
 def plan_training(
-    run: str, *, scale: str, seed: int, runs: pathlib.Path, data_dir: str | None
+    run: str,
+    *,
+    scale: str,
+    seed: int,
+    runs: pathlib.Path,
+    data_dir: str | None,
+    imagenet: str | None,
 ) -> Work:
     """A run's name and plan's other arguments -> its Work, with the command that trains it."""
     folder, row = folder_of(runs, run, scale, seed), tables.row_of(run)
@@ -78,6 +88,9 @@ def plan_training(
         starts_from = runs / relative_start
         config.init_from.path = str(starts_from)
         flags.append(f"--config.init_from.path={starts_from}")
+    elif imagenet and config.init_from.path == base.IMAGENET:
+        config.init_from.path = imagenet
+        flags.append(f"--config.init_from.path={imagenet}")
     command = ["train.py", *flags, f"--workdir={folder}", *data_dir_flags(data_dir)]
     return Work(
         folder,
@@ -157,6 +170,8 @@ def matches_config(
       config: the config that the run should have.
       relative_start: path, below the folder of all runs, of the run whose weights it starts from.
         The folder of all runs itself may have been moved or renamed since.
+
+    Where ImageNet's weights are wanted, those of a file do, and a file may have been moved since.
     """
     try:
         found, wanted = flat(as_data(read_config(folder))), flat(as_data(config))
@@ -167,7 +182,17 @@ def matches_config(
         if path.parts[-len(relative_start.parts) :] != relative_start.parts:
             return False
         wanted["init_from.path"] = found["init_from.path"]
+    elif (file := weights_file(found)) and (
+        weights_file(wanted) == file or wanted["init_from.path"] == base.IMAGENET
+    ):
+        wanted["init_from.path"] = found["init_from.path"]
     return found == wanted
+
+
+def weights_file(fields: Mapping[str, Any]) -> str:
+    """A flat config -> the name of the file with the weights that it starts from, or ""."""
+    path = pathlib.PurePath(fields["init_from.path"] or "")
+    return path.name if path.suffix else ""  # A run's folder has none.
 
 
 def is_complete(work: Work, name: str) -> bool:

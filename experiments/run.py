@@ -51,6 +51,10 @@ def define_command_line() -> argparse.ArgumentParser:
         "--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="the folder of all runs"
     )
     parser.add_argument("--data_dir", help="TFDS data directory (default: ~/tensorflow_datasets)")
+    parser.add_argument(
+        "--imagenet",
+        help="a file with ImageNet's weights (default: keras.applications', downloaded)",
+    )
     return parser
 
 
@@ -254,7 +258,7 @@ def job_array(works: Sequence[Work], arguments: argparse.Namespace) -> str:
     """Works and the command line -> a file for `sbatch`, with a job for each chain of runs."""
     number = sum(1 for work in works if not work.starts_from)
     parser, command = define_command_line(), ["python", "-m", "experiments.run", *arguments.rows]
-    for name in ("scale", "seeds", "runs", "data_dir"):
+    for name in ("scale", "seeds", "runs", "data_dir", "imagenet"):
         if (value := getattr(arguments, name)) != parser.get_default(name):
             command.append(f"--{name}={value}")
     return (
@@ -273,7 +277,11 @@ def main() -> None:
         for name, row in rows.items():
             if row.unavailable:
                 print(f"{name} is skipped: {row.unavailable}.")
-        where = {"runs": arguments.runs, "data_dir": arguments.data_dir}
+        where = {
+            "runs": arguments.runs,
+            "data_dir": arguments.data_dir,
+            "imagenet": arguments.imagenet,
+        }
         works = [
             work
             for seed in range(arguments.seeds)

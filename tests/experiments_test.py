@@ -47,7 +47,7 @@ def test_the_constructors_defaults_are_those_of_the_base():
     assert defaults == {**config.model, "precision": config.precision}
 
 
-@pytest.mark.parametrize("scale", [scale for scale in base.SCALES if scale != "voc_mobile"])
+@pytest.mark.parametrize("scale", [name for name, scale in base.SCALES.items() if scale.has_blocks])
 @pytest.mark.parametrize("row", table5.ROWS)
 def test_a_scale_changes_size_and_no_idea(row, scale):
     config = table5.get_config(f"{row}@{scale}")
@@ -97,7 +97,7 @@ def test_a_small_scale_keeps_the_deeper_backbone_deeper():
     assert backbones[0].width == backbones[1].width
 
 
-@pytest.mark.parametrize("scale", [scale for scale in base.SCALES if scale != "voc_mobile"])
+@pytest.mark.parametrize("scale", [name for name, scale in base.SCALES.items() if scale.has_blocks])
 @pytest.mark.parametrize("output_stride", [8, 16, 32, 64, 128, 256])
 def test_features_lie_on_the_pixels_of_a_crop_at_every_scale(scale, output_stride):
     crop = table1.get_config(f"os{output_stride}@{scale}").train_data.crop_size
@@ -130,6 +130,22 @@ def test_the_mobile_scale_has_the_authors_network_and_no_rows_on_resnets():
         table5.get_config("mg121@voc_mobile")
     with pytest.raises(ValueError, match="table3/mg111_block4 .*blocks of ResNets"):
         table3.get_config("mg111_block4@voc_mobile")
+
+
+def test_the_mobile_scale_for_claims_has_the_papers_aspp_and_batch_norm():
+    """All rows of the other one, with rates beside none; and the one that freezes batch norm."""
+    aspp = {
+        "mg124": ((2, 4, 6), False),
+        "mg124_rate24": ((2, 4, 6, 8), False),
+        "mg124_pooling": ((2, 4, 6), True),
+    }
+    for row, expected in aspp.items():
+        config = table5.get_config(f"{row}@voc_mobile_aspp")
+        assert (config.model.atrous_rates, config.model.image_pooling) == expected
+        assert config.model.multi_grid == (1, 1, 1) and not config.freeze_batch_norm
+    assert table8.get_config("batch_norm_frozen@voc_mobile_aspp").freeze_batch_norm
+    for name, row in tables.find_rows(["table5", "table8"], "voc_mobile_aspp").items():
+        assert bool(row.unavailable) == (name in ("table5/mg111", "table5/mg121"))
 
 
 def test_an_unknown_row_lists_the_rows():

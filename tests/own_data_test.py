@@ -159,7 +159,7 @@ def test_own_photos_go_from_shards_to_a_mask_without_a_number(tmp_path):
     "given, said",
     [
         (["--data=folder/pest"], "python -m data.build folder/pest"),
-        (["--data=shapes", "--scale=tiny"], "<paper|shapes|voc_small|voc_mobile>"),
+        (["--data=shapes", "--scale=tiny"], "<paper|shapes|voc_small|voc_mobile|voc_mobile_aspp>"),
         (["--data=shapes", "--config=experiments/base.py"], "leave --config=FILE out"),
         (["--scale=shapes"], "--scale goes with --data"),
     ],

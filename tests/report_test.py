@@ -108,6 +108,16 @@ def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp
     assert rows["mg124_rate24"]["status"] == "not run"
 
 
+def test_weights_of_a_file_are_named(tmp_path):
+    for seed in (0, 1):
+        file = add_run(tmp_path, "table5/mg124", 0.6, scale="voc_mobile_aspp", seed=seed)
+        config = json.loads(file.with_name("config.json").read_text())
+        config["init_from"]["path"] = "weights/mobilenet.tflite"
+        write_json(file.with_name("config.json"), config)
+    rows = collect("table5", "voc_mobile_aspp", tmp_path)["rows"]
+    assert rows["mg124"]["status"] == "run; from mobilenet.tflite"
+
+
 def test_all_seeds_are_scored_on_the_same_resampled_images(tmp_path):
     """A second training with the counts of the first one leaves the interval as it is."""
     file = add_run(tmp_path, "table5/mg111", 0.6)

@@ -180,6 +180,27 @@ def test_a_run_is_known_wherever_the_folder_of_all_runs_is(tmp_path):
     assert not matches_config(begins.folder, begins.config, begins.relative_start)
 
 
+def test_imagenets_weights_may_come_from_a_file_that_moves(tmp_path):
+    def works_from(file):
+        where = {"scale": "voc_mobile_aspp", "seed": 0, "runs": tmp_path, "imagenet": file}
+        return plan(tables.find_rows(["table5:mg124", "table5:mg124_pooling"]), **where)
+
+    work, _ = works_from("here/mobilenet.tflite")
+    assert "--config.init_from.path=here/mobilenet.tflite" in work.commands["eval.json"]
+    work.folder.mkdir(parents=True)
+    write_text(work.folder / "config.json", work.config.to_json())
+    for file, same in ((None, True), ("there/mobilenet.tflite", True), ("other.tflite", False)):
+        again, other = works_from(file)
+        assert matches_config(work.folder, again.config, None) == same
+        assert not matches_config(work.folder, other.config, None)
+    downloaded, _ = works_from(None)
+    assert "init_from" not in shlex.join(downloaded.commands["eval.json"])
+    write_text(work.folder / "config.json", downloaded.config.to_json())
+    assert not matches_config(work.folder, work.config, None)
+    (random,) = works_of("table5:mg124", scale="shapes", runs=tmp_path)
+    assert not random.config.init_from.path  # A file is for what starts from ImageNet's weights.
+
+
 def test_a_row_for_more_devices_than_are_here_says_so(root):
     assert not run_all([work(root, "a")._replace(devices=4096)], root / "runs")
     said = json.loads((root / "runs" / "a" / "failure.json").read_text())["said"]
