@@ -8,8 +8,9 @@ the paper varies can matter here, by construction:
   what atrous rates, multi-grid and deeper cascades give.
 - A fifth hue for wheels, spiders, combs and ladders, which have parts 3 pixels thin. A coarse
   output_stride loses them.
-- Four scenes. An image is of one of them, and each scene has one kind of each hue. So an object
-  tells what the others are, as far as they may be: that is what image pooling gives.
+- Four scenes. An image is of one of them, and each scene has one kind of each hue. Fills and
+  outlines are combined such that the fills of two hues tell the outlines of both, and those of
+  the others: that is what image pooling gives.
 
 Strokes in the objects' colors clutter the background, and objects cover one another. A border of
 255 surrounds each object, as in VOC.
@@ -33,7 +34,8 @@ from data.features import segmentation_info
 
 NUM_IMAGES = {"train": 3_000, "val": 500}
 SIDE_RANGE = (96, 128)  # Pixels; height and width are drawn independently.
-RADIUS_RANGE = (8, 64)  # Pixels.
+NUM_OBJECTS = (2, 6)  # Per image.
+RADIUS_RANGE = (8, 64)  # Pixels; as many are of 8 to 16 as of 16 to 32 and of 32 to 64.
 THIN_WIDTH = 3  # Pixels.
 BORDER_WIDTH = 2  # Pixels.
 STRIPE_WIDTH = 6  # Pixels.
@@ -122,10 +124,16 @@ class Kind(NamedTuple):
     scene: int  # 0 to NUM_SCENES - 1.
 
 
+# Of each scene and pair: whether it has the second outline, and whether it is striped. The fill of
+# one hue does not tell its outline; that of another hue does.
+SCENES = [[(a, b), (b, a), (a, a ^ b), (b, a ^ b)] for a in (0, 1) for b in (0, 1)]
 KINDS = {
     **{
         f"{'striped' if striped else 'plain'}_{name}": Kind(
-            form, i // 2, striped, scene=2 * (i % 2) + striped
+            form,
+            i // 2,
+            striped,
+            next(s for s, pairs in enumerate(SCENES) if pairs[i // 2] == (i % 2, striped)),
         )
         for i, (name, form) in enumerate(PAIRS.items())
         for striped in (False, True)
@@ -143,7 +151,7 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     background = rng.uniform(90, 165) + rng.uniform(-20, 20, 3)
     image = _draw_strokes(rng, np.broadcast_to(background, (height, width, 3)))
     label = np.zeros((height, width), np.uint8)
-    radii = rng.uniform(*RADIUS_RANGE, rng.integers(1, 5))
+    radii = np.exp(rng.uniform(*np.log(RADIUS_RANGE), rng.integers(*NUM_OBJECTS, endpoint=True)))
     for radius in sorted(radii, reverse=True):  # Small objects in front of large ones.
         _paint_object(rng, image, label, radius, names[rng.integers(len(names))])
     image += 5 * rng.standard_normal(image.shape, np.float32)

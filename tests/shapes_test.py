@@ -116,6 +116,23 @@ def test_a_scene_has_one_kind_of_each_hue_and_an_image_has_one_scene():
     assert seen == set(range(shapes.NUM_SCENES))
 
 
+def test_the_fill_of_one_hue_leaves_its_outline_open_and_that_of_another_tells_it():
+    for hue in range(4):
+        kinds = [kind for kind in KINDS.values() if kind.hue == hue]
+        assert len({(kind.form, kind.striped) for kind in kinds}) == 4
+        fills = {
+            other: {kind.scene: kind.striped for kind in KINDS.values() if kind.hue == other}
+            for other in range(4)
+        }
+        outlines = {kind.scene: kind.form for kind in kinds}
+        assert any(
+            len({(fills[hue][scene], fill[scene], outlines[scene]) for scene in range(4)}) == 4
+            and len({(fills[hue][scene], fill[scene]) for scene in range(4)}) == 4
+            for other, fill in fills.items()
+            if other != hue
+        )
+
+
 def test_no_image_is_in_both_splits(shapes_builder):
     digests = {}
     for split in ("train", "val"):
