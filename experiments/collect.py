@@ -98,19 +98,16 @@ def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Sc
     row, scores, notes = tables.row_of(name, scale), {}, []
     if row.unavailable:
         return {}, f"not run: {row.unavailable}"
-    weights = set()  # Names of the files that the runs start from.
     for seed in range(MAX_SEEDS):
-        folder = folder_of(runs, row.shares or name, scale, seed)
-        if not folder.exists():
+        if not folder_of(runs, row.shares or name, scale, seed).exists():
             continue  # Before its config is built, which takes as long as everything else.
         score, seed_notes = find_score(name, row, scale, seed, runs)
         if score:
             scores[seed] = score
-            weights.add(weights_file(flat(as_data(read_config(folder)))))
         notes += [f"seed {seed}: {note}" if seed else note for note in seed_notes]
-    notes += [f"from {file}" for file in sorted(weights - {""})]
+    notes += [f"from {file}" for file in sorted({each.weights for each in scores.values()} - {""})]
     if scores:
-        _, (result, *_) = next(iter(scores.items()))
+        result = next(iter(scores.values())).result
         if result["official_images"] != result["num_images"]:
             notes.append(f"on {result['num_images']} of {result['official_images']} images")
         return scores, "; ".join(["run", *notes])
@@ -152,7 +149,8 @@ def read_score(work: Work, file: str) -> Score:
         raise ValueError(f"{file} is missing")
     if not is_complete(work, file):
         raise ValueError(f"{work.folder / file} is of another step or inference")
-    return Score(*read_evaluation(work.folder / file), training_hours(work.folder))
+    weights = weights_file(flat(as_data(read_config(work.folder))))
+    return Score(*read_evaluation(work.folder / file), training_hours(work.folder), weights)
 
 
 def read_failure(folder: pathlib.Path) -> str:
@@ -205,8 +203,9 @@ def summarize(seeds: Mapping[int, Score], draws: np.ndarray) -> dict[str, Any]:
             "step": result["step"],
             "commit": result["commit"],
             "protocol": result["protocol"]["hash"],
+            "weights": weights,
         }
-        for seed, (result, _, hours) in seeds.items()
+        for seed, (result, _, hours, weights) in seeds.items()
     ]
     return {
         "miou": float(np.mean(mious)),

@@ -133,12 +133,34 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
                 paper = min(paper_difference(table, terms) for terms in claim.differences)
                 cells_ = [claim_cell(each) if each else "-" for each in ours]
                 lines.append([table.removeprefix("table"), claim.text, f"{paper:+.2f}", *cells_])
+    efforts = "\n".join(
+        effort_line(scale, [result for result in results if result["scale"] == scale])
+        for scale in scales
+    )
     return (
-        f"{markdown_table(lines)}\n\n"
+        f"{markdown_table(lines)}\n\n{efforts}\n\n"
         "Differences of mIoU in points, the weakest where a claim is about several; the half-width "
         "is of the 95% interval over seeds and images. Every number and every claim: "
         f"[{RESULTS_PAGE}]({RESULTS_PAGE})."
     )
+
+
+def effort_line(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A scale and its results -> how many trainings and hours they took, and the command."""
+    trainings = {
+        (row["run"], seed["seed"]): seed
+        for result in results
+        for row in result["rows"].values()
+        for seed in row.get("seeds", [])
+    }
+    names = [result["table"] for result in results if num_rows_run(result) > 1]
+    command = ["python -m experiments.run", *names, f"--scale={scale}"]
+    if (num_seeds := 1 + max(seed for _, seed in trainings)) > 1:
+        command.append(f"--seeds={num_seeds}")
+    if any(training["weights"] for training in trainings.values()):
+        command.append("--imagenet=FILE")
+    hours = sum(training["hours"] for training in trainings.values())
+    return f"- {len(trainings)} trainings, {hours:.1f} hours: `{' '.join(command)}`"
 
 
 def claim_cell(claim: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ import argparse
 import collections
 import contextlib
 import fcntl
+import glob
 import os
 import pathlib
 import shlex
@@ -273,6 +274,8 @@ def main() -> None:
     with errors_in_a_line():
         if arguments.seeds < 1:
             raise ValueError(f"--seeds must be at least 1; got {arguments.seeds}.")
+        if arguments.imagenet and not glob.glob(f"{glob.escape(arguments.imagenet)}*"):
+            raise FileNotFoundError(f"--imagenet={arguments.imagenet}: no such file.")
         rows = tables.find_rows(arguments.rows, arguments.scale)
         for name, row in rows.items():
             if row.unavailable:

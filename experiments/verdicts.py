@@ -34,6 +34,7 @@ class Score(NamedTuple):
     result: dict[str, Any]  # The contents of eval.json.
     counts: Counts
     hours: float  # Spent in training steps.
+    weights: str  # The name of the file with the weights that the training started from, or "".
 
 
 def t_interval(values: Sequence[float]) -> list[float] | None:

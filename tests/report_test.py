@@ -114,8 +114,12 @@ def test_weights_of_a_file_are_named(tmp_path):
         config = json.loads(file.with_name("config.json").read_text())
         config["init_from"]["path"] = "weights/mobilenet.tflite"
         write_json(file.with_name("config.json"), config)
-    rows = collect("table5", "voc_mobile_aspp", tmp_path)["rows"]
-    assert rows["mg124"]["status"] == "run; from mobilenet.tflite"
+    result = collect("table5", "voc_mobile_aspp", tmp_path)
+    assert result["rows"]["mg124"]["status"] == "run; from mobilenet.tflite"
+    add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile_aspp")
+    add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile_aspp")
+    result = collect("table5", "voc_mobile_aspp", tmp_path)
+    assert "voc_mobile_aspp --seeds=2 --imagenet=FILE`" in summary_in_markdown([result])
 
 
 def test_all_seeds_are_scored_on_the_same_resampled_images(tmp_path):
@@ -378,7 +382,8 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     add_run(tmp_path, "table5/mg124", 0.6, scale="voc_mobile")
     add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile")
     results = [collect("table5", scale, tmp_path) for scale in ("shapes", "voc_mobile")]
-    head, _, *lines, _, last = summary_in_markdown(results).strip().splitlines()
+    text = summary_in_markdown(results)
+    head, _, *lines, _, effort, other, _, last = text.strip().splitlines()
     assert head == "| table | claim | paper | `shapes` | `voc_mobile` |"
     first, second, third, fourth = lines  # Of other tables there is no result.
     part = results[0]["claims"][0]["parts"][0]
@@ -390,6 +395,10 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     assert third == "| 5 | a fourth rate of 24 does not help | +0.12 | not run | not run |"
     cell = "inconclusive (one seed), +0.00"
     assert fourth == f"| 5 | image pooling helps | +0.63 | not run | {cell} |"
+    # 20 and 20 steps of 8 images, at 8 and 4 images per second: a minute each.
+    command = "`python -m experiments.run table5 --scale="
+    assert effort == f"- 9 trainings, 0.1 hours: {command}shapes --seeds=3`"
+    assert other == f"- 2 trainings, 0.0 hours: {command}voc_mobile`"
     assert last.endswith("[docs/results.md](docs/results.md).")
 
 

@@ -314,3 +314,6 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=0"])
     with pytest.raises(SystemExit, match="--seeds must be at least 1; got 0"):
         run.main()
+    monkeypatch.setattr(sys, "argv", [*arguments, f"--imagenet={tmp_path}/weights.h5"])
+    with pytest.raises(SystemExit, match="weights.h5: no such file"):
+        run.main()
