@@ -1,10 +1,10 @@
 """The training protocol of Sec. 4.1, the base of every row of every table; and the scales.
 
     python train.py --config=experiments/base.py           paper: 77.21; not run yet
-    python train.py --config=experiments/base.py:shapes    72.24 (69.89 to 73.70, one seed); 2 min
+    python train.py --config=experiments/base.py:shapes    in miniature: minutes on a CPU
 
 A scale runs the same row at another size. `paper` is the published size. The others are ours, for a
-CPU (hours are on 2 cores), and their numbers are never compared with the paper's.
+CPU, and their numbers are never compared with the paper's: docs/results.md has them.
 """
 
 import json

@@ -3,9 +3,9 @@
     python train.py --config=experiments/table10.py:train32_eval16     paper: 75.90; not run yet
     python eval.py --run=runs/table10/train32_eval16 --output_stride=8         75.75
 
-One run per output_stride of training is scored twice; the run at 16 is `base` (at shapes: 72.24 at
-16, 76.62 at 8). Batch sizes are those that fit the authors' memory. ASPP's rates double at 8 and
-halve at 32. The paper does not say whether the learning rate changes. Our choice: it does not.
+One run per output_stride of training is scored twice; the run at 16 is `base`. Batch sizes are
+those that fit the authors' memory. ASPP's rates double at 8 and halve at 32. The paper does not say
+whether the learning rate changes. Our choice: it does not.
 """
 
 from experiments import base

@@ -1,9 +1,9 @@
 """Table 2: network depth and number of cascaded blocks, output_stride 16.
 
     python train.py --config=experiments/table2.py:resnet50_block7           paper: 73.88; not run
-    python train.py --config=experiments/table2.py:resnet50_block7@shapes    60.18 (56.80 to 62.71)
+    python train.py --config=experiments/table2.py:resnet50_block7@shapes    in miniature
 
-2 min at shapes. ResNet-101 shares the training of Table 3's first line. The paper leaves open the
+ResNet-101 shares the training of Table 3's first line. The paper leaves open the
 head and the initial weights of added blocks. Our choice, in Tables 1, 3 and 4 too: one 1x1 conv,
 and block5 to block7 start from random weights.
 """

@@ -1,9 +1,9 @@
 """Table 3: multi-grid in the cascade, ResNet-101, output_stride 16.
 
     python train.py --config=experiments/table3.py:mg121_block7           paper: 76.66; not run yet
-    python train.py --config=experiments/table3.py:mg121_block7@shapes    51.38 (48.33 to 53.64)
+    python train.py --config=experiments/table3.py:mg121_block7@shapes    in miniature
 
-3 min at shapes. The unit rates apply to block4 and to every block after it.
+The unit rates apply to block4 and to every block after it.
 """
 
 from experiments import base

@@ -4,7 +4,7 @@ r"""Table 4: inference strategies of the best cascade, which is Table 3's run mg
     python eval.py --run=runs/table3/mg121_block7 --output_stride=8 \
         --scales=0.5,0.75,1,1.25,1.5,1.75 --flip
 
-Paper: 79.35; not run yet. At shapes: 64.42 (61.25 to 66.84), after 3 min of training.
+Paper: 79.35; not run yet.
 """
 
 from experiments import base

@@ -1,7 +1,7 @@
 """Table 5: ASPP with multi-grid and image-level features, ResNet-101, output_stride 16.
 
     python train.py --config=experiments/table5.py:mg111           paper: 75.36; not run yet
-    python train.py --config=experiments/table5.py:mg111@shapes    71.96 (69.60 to 73.58); 2 min
+    python train.py --config=experiments/table5.py:mg111@shapes    in miniature
 
 The last row, mg124_pooling, is experiments/base.py unchanged: the run `base`.
 """

@@ -3,8 +3,7 @@
     python train.py --config=experiments/base.py
     python eval.py --run=runs/base --output_stride=8 --scales=0.5,0.75,1,1.25,1.5,1.75 --flip
 
-Paper: 79.77; not run yet. At shapes: 81.37 (79.54 to 82.69), after 2 min of training. The last row
-adds pretraining on COCO: the run `protocols/coco_to_voc`.
+Paper: 79.77; not run yet. The last row adds pretraining on COCO: the run `protocols/coco_to_voc`.
 """
 
 from experiments import base

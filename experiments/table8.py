@@ -1,9 +1,9 @@
 """Table 8: crop size, upsampled logits and fine-tuned batch norm in training.
 
     python train.py --config=experiments/table8.py:crop321                      paper: 67.22
-    python train.py --config=experiments/table8.py:labels_downsampled@shapes
+    python train.py --config=experiments/table8.py:labels_downsampled@shapes    in miniature
 
-Neither has been run yet. batch_norm_frozen needs pretrained weights: ImageNet's, as in the paper.
+batch_norm_frozen needs pretrained weights: ImageNet's, as in the paper.
 """
 
 from experiments import base

@@ -1,7 +1,7 @@
 """Table 9: the batch size.
 
     python train.py --config=experiments/table9.py:batch8           paper: 75.76; not run yet
-    python train.py --config=experiments/table9.py:batch8@shapes    not run yet
+    python train.py --config=experiments/table9.py:batch8@shapes    in miniature
 
 The paper does not say whether the learning rate or the number of steps change with the batch size.
 Our choice: neither does.

@@ -102,7 +102,7 @@ def test_a_split_without_labels_is_not_scored(shapes_dir):
         for example, prediction in evaluation.predictions()
     ]
     evaluation.predictions = lambda: pairs
-    with pytest.raises(ValueError, match="val of shapes/1.1.0 has no labels.*not scored"):
+    with pytest.raises(ValueError, match="val of shapes/2.0.0 has no labels.*not scored"):
         evaluation.score(7, {})
 
 

@@ -267,7 +267,7 @@ def test_data_json_and_the_model_card_say_what_it_is(run, export, folder):
     provenance = data["provenance"]
     assert provenance["step"] == 7 and provenance["evaluation"] is None
     assert provenance["config"] == as_data(read_config(run))
-    assert provenance["trained_on"]["dataset"] == "shapes/1.1.0"
+    assert provenance["trained_on"]["dataset"] == "shapes/2.0.0"
     card = (folder / "model_card.md").read_text()
     wanted = ("resnet_tiny", "plain_disc", "step 7", "any size", "3 images of shapes, val")
     for said in (*wanted, "output stride 16, scale 1.\n", "0 background (#000000), 1 "):

@@ -61,7 +61,7 @@ def run(shapes_dir, tmp_path_factory):
 def test_a_run_leaves_all_that_was_promised(run, shapes_dir):
     result = json.loads((run / "eval.json").read_text())
     assert result["num_images"] == 5 and result["step"] == 3
-    for field, value in {"dataset": "shapes/1.1.0", "split": "val", "output_stride": 16}.items():
+    for field, value in {"dataset": "shapes/2.0.0", "split": "val", "output_stride": 16}.items():
         assert result["protocol"][field] == value
     assert len(result["iou_per_class"]) == 21
     seen = [iou for iou in result["iou_per_class"].values() if iou is not None]
