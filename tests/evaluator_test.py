@@ -146,7 +146,7 @@ def test_a_run_of_other_classes_is_not_scored(shapes_dir):
     evaluation.check_class_names(evaluation.class_names)
     with pytest.raises(ValueError, match="aeroplane is plain_disc there, bicycle is"):
         evaluation.check_class_names(VOC_CLASS_NAMES)
-    with pytest.raises(ValueError, match="None is fish there"):
+    with pytest.raises(ValueError, match="None is ladder there"):
         evaluation.check_class_names(evaluation.class_names[:-1])
 
 
