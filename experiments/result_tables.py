@@ -139,8 +139,8 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"{markdown_table(lines)}\n\n{efforts}\n\n"
-        "Differences of mIoU in points, the weakest where a claim is about several; the half-width "
-        "is of the 95% interval over seeds and images. Every number and every claim: "
+        "Differences of mIoU in points, the weakest where a claim is about several, ± half of the "
+        "95% interval over seeds and images. All numbers: "
         f"[{RESULTS_PAGE}]({RESULTS_PAGE})."
     )
 
