@@ -180,7 +180,7 @@ def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
     cost.main()
     out = capsys.readouterr().out
     assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", out)
-    (line,) = re.findall(r"table8/crop321 +65 +8 +1800 +0\.\d\d +0\.\d\d +(\S+) +(\S+)\n", out)
+    (line,) = re.findall(r"table8/crop321 +81 +8 +1800 +0\.\d\d +0\.\d\d +(\S+) +(\S+)\n", out)
     images_per_second, hours = map(float, line)
     assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
     assert f"Here: {hours:.2f} hours in total." in out
