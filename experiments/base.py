@@ -165,6 +165,27 @@ class Scale(NamedTuple):
 IMAGENET = "imagenet"  # The value of init_from.path for keras.applications' weights.
 RANDOM_WEIGHTS = {"init_from.path": "", "init_from.part": "whole"}
 TINY = {"resnet50": "resnet_tiny_shallow", "resnet101": "resnet_tiny"}
+VOC_MOBILE = Scale(  # Rows on COCO or Cityscapes keep their data set.
+    {"resnet50": "mobilenet_v2", "resnet101": "mobilenet_v2"},
+    {
+        "steps": 4_000,
+        "eval_every": 1_000,
+        "learning_rate": 0.01,
+        "model.atrous_rates": (2, 4, 6),
+        "train_data.batch_size": 8,
+        "train_data.crop_size": 257,  # Features of 17 x 17 instead of 33 x 33.
+    },
+    {
+        "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
+        "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
+    },
+    base={
+        "model.multi_grid": (1, 1, 1),
+        "model.atrous_rates": (),  # The authors' ASPP for it.
+        "freeze_batch_norm": True,  # In short runs better than one that is trained.
+    },
+    has_blocks=False,
+)
 SCALES = {
     "paper": Scale({}, {}, {}),
     "shapes": Scale(
@@ -203,43 +224,10 @@ SCALES = {
             "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
         },
     ),
-    "voc_mobile": Scale(  # Rows on COCO or Cityscapes keep their data set.
-        {"resnet50": "mobilenet_v2", "resnet101": "mobilenet_v2"},
-        {
-            "steps": 4_000,
-            "eval_every": 1_000,
-            "learning_rate": 0.01,
-            "model.atrous_rates": (2, 4, 6),
-            "train_data.batch_size": 8,
-            "train_data.crop_size": 257,  # Features of 17 x 17 instead of 33 x 33.
-        },
-        {
-            "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
-            "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
-        },
-        base={
-            "model.multi_grid": (1, 1, 1),
-            "model.atrous_rates": (),  # The authors' ASPP for it.
-            "freeze_batch_norm": True,  # In short runs better than one that is trained.
-        },
-        has_blocks=False,
-    ),
-    "voc_mobile_aspp": Scale(  # With the paper's ASPP and batch norm, for the tables' claims.
-        {"resnet50": "mobilenet_v2", "resnet101": "mobilenet_v2"},
-        {
-            "steps": 1_000,
-            "eval_every": 500,
-            "learning_rate": 0.01,
-            "model.atrous_rates": (2, 4, 6),
-            "train_data.batch_size": 8,
-            "train_data.crop_size": 257,  # Features of 17 x 17 instead of 33 x 33.
-        },
-        {
-            "backbone_learning_rate_factor": 0.05,  # Its weights are trained, the head's are not.
-            "model.batch_norm_decay": 0.99,  # 0.9997 averages over too many steps for it.
-        },
+    "voc_mobile": VOC_MOBILE,
+    "voc_mobile_aspp": VOC_MOBILE._replace(  # The paper's ASPP and batch norm, for its claims.
+        sizes={**VOC_MOBILE.sizes, "steps": 1_000, "eval_every": 500},
         base={"model.multi_grid": (1, 1, 1)},
-        has_blocks=False,
     ),
 }
 

@@ -46,28 +46,33 @@ def publish(results: Results, runs: pathlib.Path) -> None:
     before = {json_name(result): result for result in read_results()}
     if lost := find_lost(before, {json_name(result): result for result in results}):
         raise ValueError(lost_text(lost, before, runs))
+    if results:  # Copying imports TensorFlow.
+        copy_runs(results, runs)
     for result in results:
-        copy_runs(result, runs)
         write_json(RESULTS / json_name(result), result)
         print(change_text(before.get(json_name(result)), result))
     write_pages(ROOT, read_results())
     print("-> experiments/results/, docs/results.md, README.md")
 
 
-def copy_runs(result: Mapping[str, Any], runs: pathlib.Path) -> None:
-    """Copies PUBLISHED_FILES of the runs of a table's result to RESULTS/runs."""
+def copy_runs(results: Results, runs: pathlib.Path) -> None:
+    """Copies PUBLISHED_FILES of the runs of results to RESULTS/runs, each run once."""
     from experiments.plan import folder_of  # Imports TensorFlow.
 
-    for row in result["rows"].values():
-        for seed in row.get("seeds", []):
-            folder = folder_of(runs, row["run"], result["scale"], seed["seed"])
-            published = RESULTS / "runs" / folder.relative_to(runs)
-            if folder.resolve() == published.resolve():
-                continue
-            published.mkdir(parents=True, exist_ok=True)
-            for pattern in PUBLISHED_FILES:
-                for file in folder.glob(pattern):
-                    shutil.copy(file, published)
+    folders = {
+        folder_of(runs, row["run"], result["scale"], seed["seed"])
+        for result in results
+        for row in result["rows"].values()
+        for seed in row.get("seeds", [])
+    }
+    for folder in sorted(folders):
+        published = RESULTS / "runs" / folder.relative_to(runs)
+        if folder.resolve() == published.resolve():
+            continue
+        published.mkdir(parents=True, exist_ok=True)
+        for pattern in PUBLISHED_FILES:
+            for file in folder.glob(pattern):
+                shutil.copy(file, published)
 
 
 def find_lost(
