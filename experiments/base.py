@@ -288,6 +288,8 @@ def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
             return "batch norm is frozen in every row there"
         if here.overrides.get("init_from.path") == "":
             return "weights are random there, and their batch norm has no statistics to freeze"
+    if "train_data.dataset" in overrides and "train_data.dataset" in here.overrides:
+        return "it is about another data set, and that scale has one"
     if here.has_blocks:
         return ""
     if "model.num_blocks" in overrides:  # A cascade.

@@ -118,13 +118,15 @@ def training_runs(rows: Iterable[str], scale: str = "paper") -> list[str]:
 def row_of(run: str, scale: str = "paper") -> base.Row:
     """The name of a run or row at the paper's scale -> its Row.
 
-    A row may be unavailable at another scale.
+    A row may be unavailable at another scale, also because what it starts from is.
     """
     if run == "base":
         return base.Row(77.21, {})
     table, _, row = run.partition("/")
     row = _find_module(table).ROWS[row]
     reason = row.unavailable or base.unavailable_at(scale, row.overrides)
+    if not reason and row.starts_from:
+        reason = row_of(row.starts_from, scale).unavailable
     return row._replace(unavailable=reason)
 
 
