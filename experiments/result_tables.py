@@ -153,7 +153,7 @@ def effort_line(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         for row in result["rows"].values()
         for seed in row.get("seeds", [])
     }
-    names = [result["table"] for result in results if num_rows_run(result) > 1]
+    names = [rows_flag(result) for result in results if num_rows_run(result) > 1]
     command = ["python -m experiments.run", *names, f"--scale={scale}"]
     if (num_seeds := 1 + max(seed for _, seed in trainings)) > 1:
         command.append(f"--seeds={num_seeds}")
@@ -161,6 +161,17 @@ def effort_line(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         command.append("--imagenet=FILE")
     hours = sum(training["hours"] for training in trainings.values())
     return f"- {len(trainings)} trainings, {hours:.1f} hours: `{' '.join(command)}`"
+
+
+def rows_flag(result: Mapping[str, Any]) -> str:
+    """The contents of a table's JSON -> `table5`; `table6:os16 table6:os8` if more are not run.
+
+    Those that the scale does not offer are not meant.
+    """
+    table, scale = result["table"], result["scale"]
+    run = [name for name, row in result["rows"].items() if "miou" in row]
+    there = [n for n in result["rows"] if not tables.row_of(f"{table}/{n}", scale).unavailable]
+    return table if run == there else " ".join(f"{table}:{name}" for name in run)
 
 
 def claim_cell(claim: Mapping[str, Any]) -> str:

@@ -396,9 +396,14 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     cell = "inconclusive (one seed), +0.00"
     assert fourth == f"| 5 | image pooling helps | +0.63 | not run | {cell} |"
     # 20 and 20 steps of 8 images, at 8 and 4 images per second: a minute each.
-    command = "`python -m experiments.run table5 --scale="
-    assert effort == f"- 9 trainings, 0.1 hours: {command}shapes --seeds=3`"
-    assert other == f"- 2 trainings, 0.0 hours: {command}voc_mobile`"
+    command = "`python -m experiments.run table5:"
+    rows = "mg111 table5:mg121 table5:mg124 --scale=shapes --seeds=3"
+    assert effort == f"- 9 trainings, 0.1 hours: {command}{rows}`"
+    rows = "mg124 table5:mg124_pooling --scale=voc_mobile"
+    assert other == f"- 2 trainings, 0.0 hours: {command}{rows}`"
+    add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile")
+    whole = summary_in_markdown([collect("table5", "voc_mobile", tmp_path)])
+    assert "`python -m experiments.run table5 --scale=voc_mobile`" in whole
     assert last.endswith("[docs/results.md](docs/results.md).")
 
 
