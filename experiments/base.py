@@ -289,7 +289,7 @@ def unavailable_at(scale: str, overrides: Mapping[str, Any]) -> str:
         if here.overrides.get("init_from.path") == "":
             return "weights are random there, and their batch norm has no statistics to freeze"
     if "train_data.dataset" in overrides and "train_data.dataset" in here.overrides:
-        return "it is about another data set, and that scale has one"
+        return f"it is about another data set, and the scale {scale} has one"
     if here.has_blocks:
         return ""
     if "model.num_blocks" in overrides:  # A cascade.

@@ -40,9 +40,13 @@ CLAIMS = {
         )
     ],
     "table2": [
-        Claim("more blocks are better (ResNet-101)", rank(*reversed(block_rows("resnet101")))),
+        Claim(
+            "more blocks are better (the deeper network)", rank(*reversed(block_rows("resnet101")))
+        ),
         Claim("margins shrink as blocks are added", compare_gains(*block_rows("resnet101"))),
-        Claim("block7 does not help ResNet-50", rank("resnet50_block6", "resnet50_block7")),
+        Claim(
+            "block7 does not help the shallower network", rank("resnet50_block6", "resnet50_block7")
+        ),
         Claim(
             "a deeper network is better",
             [
@@ -75,7 +79,7 @@ CLAIMS = {
     "table5": [
         Claim("(1, 2, 1) beats (1, 1, 1)", rank("mg121", "mg111")),
         Claim("(1, 2, 4) beats (1, 2, 1)", rank("mg124", "mg121")),
-        Claim("a fourth rate of 24 does not help", rank("mg124", "mg124_rate24")),
+        Claim("a fourth, larger rate does not help", rank("mg124", "mg124_rate24")),
         Claim("image pooling helps", rank("mg124_pooling", "mg124")),
     ],
     "table6": [
@@ -83,7 +87,7 @@ CLAIMS = {
         Claim("pretraining on COCO helps", rank("coco", "os8_ms_flip")),
     ],
     "table8": [
-        Claim("a crop of 513 beats 321", rank("base", "crop321")),
+        Claim("a larger crop is better", rank("base", "crop321")),
         Claim("upsampling logits helps", rank("base", "labels_downsampled")),
         Claim("fine-tuning batch norm helps", rank("base", "batch_norm_frozen")),
     ],

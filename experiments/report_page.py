@@ -34,7 +34,8 @@ COLUMN_WORDS = {
 }
 PARENTHESES = (
     "after a verdict, the difference of rows that decided it, in percentage points, its 95% "
-    "interval over seeds and images together, and the paper's difference."
+    "interval over seeds and images together, and the paper's difference. It is over the seeds "
+    "that all of its rows have, so it may differ from that of the rows' means."
 )
 CLAIMS_TITLE = "What the paper concludes from it, and whether our numbers support it:"
 VERDICT_WORDS = {
@@ -45,7 +46,8 @@ VERDICT_WORDS = {
     ),
     "is inconclusive": (
         "neither is the case. In parentheses, about how many seeds would decide it, if the "
-        "differences stay as they are. One seed does not say how much seeds differ."
+        "differences stay as they are; or how many images, where no number of seeds would decide "
+        "it with these. One seed does not say how much seeds differ."
     ),
     "is not run": "some of its rows have not been run.",
 }

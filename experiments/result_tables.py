@@ -10,6 +10,8 @@ from experiments.claims import CLAIMS
 from experiments.verdicts import (
     INCONCLUSIVE,
     MAX_SEEDS_NEEDED,
+    VERDICTS,
+    half_width,
     paper_difference,
     significant_sign,
 )
@@ -76,16 +78,22 @@ def verdict_text(claim: Mapping[str, Any]) -> str:
         return said
     if any(part["seed_error"] is None for part in claim["parts"]):
         return f"{said} (one seed)"
+    if claim["images_needed"]:
+        return f"{said} (needs over {claim['images_needed']:,} images)"
     seeds = claim["seeds_needed"]
     need = f"over {MAX_SEEDS_NEEDED}" if seeds is None else f"about {seeds}"
     return f"{said} (needs {need} seeds)"
 
 
 def decisive_part(claim: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A claim in the JSON -> the difference that refutes it, or the one that is nearest to it."""
+    """A claim in the JSON -> the difference that refutes it, or leaves it open, or is the least."""
     parts = claim["parts"]
     refuting = [part for part in parts if significant_sign(part, len(parts)) == -1]
-    return min(refuting or parts, key=lambda part: (part["interval"] or [part["difference"]])[0])
+    still_open = [part for part in parts if significant_sign(part) != 1]
+    return min(
+        refuting or still_open or parts,
+        key=lambda part: (part["interval"] or [part["difference"]])[0],
+    )
 
 
 def difference_text(part: Mapping[str, Any]) -> str:
@@ -101,19 +109,8 @@ def difference_text(part: Mapping[str, Any]) -> str:
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """The contents of the JSONs -> all tables, for docs/results.md.
-
-    Tables with fewer than half of their rows run are listed in a line at the end.
-    """
-    parts, sparse = [], []
-    for result in results:
-        if 2 * num_rows_run(result) >= len(result["rows"]):
-            parts += table_in_markdown(result)
-        else:
-            rows_run = f"{num_rows_run(result)} of {len(result['rows'])} rows"
-            sparse.append(f"[{table_number(result)}]({json_link(result)}) ({rows_run})")
-    if sparse:
-        parts.append(f"Tables with fewer than half of their rows run: {', '.join(sparse)}.")
+    """The contents of the JSONs -> all tables, for docs/results.md."""
+    parts = [part for result in results for part in table_in_markdown(result)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -130,37 +127,54 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         for claim in claims:
             ours = [found.get((table, claim.text, scale)) for scale in scales]
             if any(ours):
-                paper = min(paper_difference(table, terms) for terms in claim.differences)
+                paper = range_text([paper_difference(table, terms) for terms in claim.differences])
                 cells_ = [claim_cell(each) if each else "-" for each in ours]
-                lines.append([table.removeprefix("table"), claim.text, f"{paper:+.2f}", *cells_])
-    efforts = "\n".join(
-        effort_line(scale, [result for result in results if result["scale"] == scale])
-        for scale in scales
-    )
+                lines.append([table.removeprefix("table"), claim.text, paper, *cells_])
+    by_scale = {s: [result for result in results if result["scale"] == s] for s in scales}
+    counts = "\n".join(f"- {counts_text(scale, ours)}" for scale, ours in by_scale.items())
+    efforts = "\n".join(f"- {effort_text(scale, ours)}" for scale, ours in by_scale.items())
     return (
-        f"{markdown_table(lines)}\n\n{efforts}\n\n"
-        "Differences of mIoU in points, the weakest where a claim is about several, ± half of the "
-        "95% interval over seeds and images. All numbers: "
-        f"[{RESULTS_PAGE}]({RESULTS_PAGE})."
+        f"{counts}\n\n{markdown_table(lines)}\n\n"
+        "Differences of mIoU in points ± half of the 95% interval over seeds and images, or from "
+        "the least to the greatest where a claim is about several. All numbers: "
+        f"[{RESULTS_PAGE}]({RESULTS_PAGE}). The commands:\n\n{efforts}"
     )
 
 
-def effort_line(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """A scale and its results -> how many trainings and hours they took, and the command."""
+def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A scale and its results -> how many of the claims have which verdict."""
+    said = [verdict_of(claim) for result in results for claim in result["claims"]]
+    holds, not_holds, is_open = (said.count(verdict) for verdict in VERDICTS)
+    text = f"`{scale}`: {holds} of {len(said)} claims hold, {not_holds} do not, "
+    text += f"{is_open} are inconclusive"
+    return text + (f", {said.count(NOT_RUN)} are not run." if NOT_RUN in said else ".")
+
+
+def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A scale and its results -> how many trainings and hours they took, and the commands.
+
+    A command for each number of seeds, if tables differ in it.
+    """
     trainings = {
         (row["run"], seed["seed"]): seed
         for result in results
         for row in result["rows"].values()
         for seed in row.get("seeds", [])
     }
-    names = [rows_flag(result) for result in results if num_rows_run(result) > 1]
-    command = ["python -m experiments.run", *names, f"--scale={scale}"]
-    if (num_seeds := 1 + max(seed for _, seed in trainings)) > 1:
-        command.append(f"--seeds={num_seeds}")
-    if any(training["weights"] for training in trainings.values()):
-        command.append("--imagenet=FILE")
     hours = sum(training["hours"] for training in trainings.values())
-    return f"- {len(trainings)} trainings, {hours:.1f} hours: `{' '.join(command)}`"
+    by_seeds = {}
+    for result in results:
+        if num_rows_run(result) > 1:
+            seeds = min(len(row["seeds"]) for row in result["rows"].values() if "seeds" in row)
+            by_seeds.setdefault(seeds, []).append(rows_flag(result))
+    commands = []
+    for seeds, names in by_seeds.items():
+        command = ["python -m experiments.run", *names, f"--scale={scale}"]
+        command += [f"--seeds={seeds}"] * (seeds > 1)
+        if any(training["weights"] for training in trainings.values()):
+            command.append("--imagenet=FILE")
+        commands.append(f"`{' '.join(command)}`")
+    return f"{len(trainings)} trainings, {hours:.1f} hours: {', '.join(commands)}"
 
 
 def rows_flag(result: Mapping[str, Any]) -> str:
@@ -175,13 +189,20 @@ def rows_flag(result: Mapping[str, Any]) -> str:
 
 
 def claim_cell(claim: Mapping[str, Any]) -> str:
-    """A claim in the JSON -> `holds, +1.72 ± 0.99`."""
-    said = verdict_text(claim)
+    """A claim in the JSON -> `holds, +1.72 ± 0.99`; of several, `holds, +1.72 to +3.10`."""
+    said, parts = verdict_text(claim), claim["parts"]
     if said == NOT_RUN:
         return said
-    part = decisive_part(claim)
-    half = f" ± {percent(part['interval'][1] - part['difference'])}" if part["interval"] else ""
-    return f"{said}, {signed_percent(part['difference'])}{half}"
+    if len(parts) > 1:
+        return f"{said}, {range_text([100 * part['difference'] for part in parts])}"
+    half = half_width(parts[0])
+    text = f"{said}, {signed_percent(parts[0]['difference'])}"
+    return text if half is None else f"{text} ± {percent(half)}"
+
+
+def range_text(points: Sequence[float]) -> str:
+    """Differences in points -> `+0.42`, or `+0.42 to +4.82`."""
+    return " to ".join(f"{each:+.2f}" for each in sorted({min(points), max(points)}))
 
 
 def topic_of(table: str) -> str:
@@ -211,7 +232,7 @@ def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
     shared = result["shared_protocol"]
     return [
         f"**Table {table_number(result)}**, scale `{scale}`, {shared['dataset']} "
-        f"{shared['split']}, trained and scored by commit {', '.join(sorted(map(str, commits)))} "
+        f"{shared['split']}, scored by commit {', '.join(sorted(map(str, commits)))} "
         f"([json]({json_link(result)}))",
         markdown_table([columns(scale), *cells(result)]),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),

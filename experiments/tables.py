@@ -118,7 +118,8 @@ def training_runs(rows: Iterable[str], scale: str = "paper") -> list[str]:
 def row_of(run: str, scale: str = "paper") -> base.Row:
     """The name of a run or row at the paper's scale -> its Row.
 
-    A row may be unavailable at another scale, also because what it starts from is.
+    A row may be unavailable at a scale, also because what it starts from is, or because its devices
+    cannot share the batch there.
     """
     if run == "base":
         return base.Row(77.21, {})
@@ -127,6 +128,8 @@ def row_of(run: str, scale: str = "paper") -> base.Row:
     reason = row.unavailable or base.unavailable_at(scale, row.overrides)
     if not reason and row.starts_from:
         reason = row_of(row.starts_from, scale).unavailable
+    if row.devices > 1 and (batch := config_of(run, scale).train_data.batch_size) % row.devices:
+        reason = f"a batch of {batch} cannot be shared by {row.devices} devices"
     return row._replace(unavailable=reason)
 
 

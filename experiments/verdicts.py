@@ -1,9 +1,11 @@
 """Whether our numbers support the paper's conclusions.
 
 A difference of rows depends by chance on the seeds of the trainings and on the images that score
-them. Each has a standard error: that of the mean over seeds, and that of a bootstrap over images,
-the same ones for all rows. Their squares add up, which counts what both share twice, and so errs on
-the side of caution. A difference is significant if its interval, of that sum, does not contain 0.
+them. Its interval is of both: Student's for the mean over seeds and the normal one of a bootstrap
+over images, the same ones for all rows, whose squared widths add up. That counts twice what both
+share, and so errs on the side of caution: where the true difference is 0, at most one interval in
+twenty does not contain it, however seeds and images share the variance, from two seeds on. A
+difference is significant if its interval does not contain 0.
 
 - A claim holds if all of its differences are significant and positive. Each is tested at 5%, since
   a claim of several differences is harder to hold, not easier.
@@ -61,7 +63,7 @@ def verdict(
 
     Returns:
       The claim's entry in the table's JSON: its text, verdict and the differences behind it, each
-      with the interval that it is judged by. seeds_needed: about how many would decide it.
+      with the interval that it is judged by; and what would decide it, if it is inconclusive.
     """
     measured = (measure_difference(terms, table, scores, draws) for terms in claim.differences)
     parts = [part for part in measured if part is not None]
@@ -74,6 +76,7 @@ def verdict(
     entry = {"claim": claim.text, "verdict": decision, "parts": parts, "parts_not_run": missing}
     if decision == INCONCLUSIVE and not missing:
         entry["seeds_needed"] = seeds_needed(parts)
+        entry["images_needed"] = images_needed(parts)
     return entry
 
 
@@ -95,12 +98,14 @@ def measure_difference(
         return None
     each = [sum(n * scores[r][s].result["miou"] for r, n in rows.items()) for s in seeds]
     drawn = [sum(n * draws[r][s] for r, n in rows.items()) for s in seeds]
+    images = len(scores[next(iter(rows))][seeds[0]].counts.ids)
     one_training = len({tables.row_of(name).shares or name for name in rows}) == 1
     single = 0.0 if one_training else None
     part = {
         "of": dict(terms),
         "paper": paper_difference(table, terms) / 100,
         "seeds": len(seeds),
+        "images": images,
         "difference": float(np.mean(each)),
         "image_error": float(np.std(np.mean(drawn, axis=0))),
         "seed_error": float(scipy.stats.sem(each)) if len(seeds) > 1 else single,
@@ -121,9 +126,6 @@ def half_width(
 ) -> float | None:
     """A measured difference -> half of its interval's width; None if its seed_error is unknown.
 
-    Student's t with Satterthwaite's degrees of freedom, where those of the images, hundreds, count
-    as infinite.
-
     Args:
       part: as measure_difference returns it.
       significance: the chance that the interval does not contain the true difference.
@@ -132,10 +134,11 @@ def half_width(
     if part["seed_error"] is None:
         return None
     seeds = seeds or part["seeds"]
-    of_seeds = part["seed_error"] ** 2 * part["seeds"] / seeds
-    total = of_seeds + part["image_error"] ** 2
-    freedom = (seeds - 1) * (total / of_seeds) ** 2 if of_seeds else math.inf
-    return float(scipy.stats.t.ppf(1 - significance / 2, freedom) * math.sqrt(total))
+    of_images = scipy.stats.norm.ppf(1 - significance / 2) * part["image_error"]
+    if not part["seed_error"]:
+        return float(of_images)
+    error = part["seed_error"] * math.sqrt(part["seeds"] / seeds)
+    return math.hypot(scipy.stats.t.ppf(1 - significance / 2, seeds - 1) * error, of_images)
 
 
 def significant_sign(part: Mapping[str, Any], comparisons: int = 1) -> int:
@@ -157,8 +160,7 @@ def seeds_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
     or if a single seed does not say how much seeds differ.
     """
 
-    def needed(part, comparisons):
-        significance = SIGNIFICANCE / comparisons
+    def needed(part, significance):
         for seeds in range(part["seeds"], MAX_SEEDS_NEEDED + 1):
             half = half_width(part, significance=significance, seeds=seeds)
             if half is None:
@@ -167,6 +169,30 @@ def seeds_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
                 return seeds
         return math.inf
 
-    negative = [needed(part, len(parts)) for part in parts if part["difference"] < 0]
-    seeds = min(negative) if negative else max(needed(part, 1) for part in parts)
+    seeds = _until_decided(parts, needed)
     return None if math.isinf(seeds) else seeds
+
+
+def images_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
+    """All differences of an inconclusive claim -> the images without which no seeds decide it.
+
+    On the assumptions of seeds_needed; rounded to two digits. None if there are as many, or if a
+    difference is 0.
+    """
+
+    def needed(part, significance):
+        half = scipy.stats.norm.ppf(1 - significance / 2) * part["image_error"]
+        if not part["difference"]:
+            return math.inf
+        return part["images"] * (half / part["difference"]) ** 2
+
+    images = _until_decided(parts, needed)
+    if math.isinf(images) or images <= parts[0]["images"]:
+        return None
+    return int(float(f"{images:.1e}"))
+
+
+def _until_decided(parts, needed):
+    """Differences of a claim, and what each needs at a significance -> what the claim needs."""
+    negative = [needed(part, SIGNIFICANCE / len(parts)) for part in parts if part["difference"] < 0]
+    return min(negative) if negative else max(needed(part, SIGNIFICANCE) for part in parts)

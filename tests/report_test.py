@@ -21,9 +21,17 @@ from experiments.collect import SHARED_FIELDS, collect, training_hours
 from experiments.plan import evaluation_of, folder_of, plan, remaining
 from experiments.publish import MARKERS
 from experiments.report_page import write_report_page
-from experiments.result_tables import cells, claim_line, columns, markdown, summary_in_markdown
+from experiments.result_tables import (
+    cells,
+    claim_line,
+    columns,
+    decisive_part,
+    markdown,
+    summary_in_markdown,
+    verdict_text,
+)
 from experiments.run_list import find_runs
-from experiments.verdicts import half_width, seeds_needed, significant_sign
+from experiments.verdicts import half_width, images_needed, seeds_needed, significant_sign
 from tests.conftest import ROOT
 
 NUM_IMAGES = 30
@@ -116,8 +124,9 @@ def test_weights_of_a_file_are_named(tmp_path):
         write_json(file.with_name("config.json"), config)
     result = collect("table5", "voc_mobile_aspp", tmp_path)
     assert result["rows"]["mg124"]["status"] == "run; from mobilenet.tflite"
-    add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile_aspp")
-    add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile_aspp")
+    for row in ("mg124_pooling", "mg124_rate24"):
+        for seed in (0, 1):
+            add_run(tmp_path, f"table5/{row}", 0.6, scale="voc_mobile_aspp", seed=seed)
     result = collect("table5", "voc_mobile_aspp", tmp_path)
     assert "voc_mobile_aspp --seeds=2 --imagenet=FILE`" in summary_in_markdown([result])
 
@@ -221,7 +230,7 @@ def test_claims_hold_or_not_or_cannot_be_told(tmp_path):
     assert said == {
         "(1, 2, 1) beats (1, 1, 1)": "holds",
         "(1, 2, 4) beats (1, 2, 1)": "does not hold",
-        "a fourth rate of 24 does not help": "inconclusive",  # They are equal.
+        "a fourth, larger rate does not help": "inconclusive",  # They are equal.
         "image pooling helps": "inconclusive",  # It was not run.
     }
 
@@ -271,28 +280,29 @@ def test_of_one_training_two_evaluations_are_compared_by_images_alone(tmp_path):
 
 def part_of(difference, seed_error, image_error, seeds=3):
     errors = {"seed_error": seed_error, "image_error": image_error}
-    return {"difference": difference, "seeds": seeds, **errors}
+    return {"difference": difference, "seeds": seeds, "images": 100, **errors}
 
 
 def test_an_interval_is_of_seeds_and_of_images():
-    """Student's where all variance is of seeds, normal where it is of images."""
+    """Student's where all variance is of seeds, normal where it is of images; else a sum."""
     assert half_width(part_of(0, 0.01, 0)) == pytest.approx(0.04303, rel=1e-3)
     assert half_width(part_of(0, 0, 0.01)) == pytest.approx(0.01960, rel=1e-3)
-    assert half_width(part_of(0, 0.01, 0.01)) == pytest.approx(0.03261, rel=1e-3)  # t of 8.
+    assert half_width(part_of(0, 0.01, 0.01)) == pytest.approx(0.04728, rel=1e-3)
     assert half_width(part_of(0, 0.01, 0), seeds=9) == pytest.approx(0.01331, rel=1e-3)
     assert half_width(part_of(0, None, 0.01)) is None
 
 
-def test_an_interval_contains_the_true_difference_as_often_as_it_says():
+@pytest.mark.parametrize("of_seeds", [0.002, 0.01, 0.02, 0.04, 0.16])
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_an_interval_contains_the_true_difference_as_often_as_it_says(num_seeds, of_seeds):
     """Of trainings and images drawn anew: 95 of 100 times, and rather more, not less."""
     rng, inside = np.random.default_rng(0), 0
-    for _ in range(400):
-        seeds, images = rng.normal(0, 0.02, (3, 1)), rng.normal(0, 0.1, (1, 100))
-        values = seeds + images + rng.normal(0, 0.1, (3, 100))  # Of which the true mean is 0.
-        seed_error = values.mean(1).std(ddof=1) / np.sqrt(3)
-        image_error = values.mean(0).std(ddof=1) / np.sqrt(100)
-        inside += abs(values.mean()) < half_width(part_of(values.mean(), seed_error, image_error))
-    assert 0.94 < inside / 400 < 0.995
+    for _ in range(4_000):
+        of_images, each = rng.normal(0, 0.01), rng.normal(0, of_seeds, num_seeds)
+        seed_error = each.std(ddof=1) / np.sqrt(num_seeds)
+        part = part_of(of_images + each.mean(), seed_error, 0.01, num_seeds)
+        inside += abs(part["difference"]) < half_width(part)
+    assert inside / 4_000 > 0.942  # Of 4,000, the standard deviation is 0.0034.
 
 
 def test_many_differences_refute_a_claim_less_easily():
@@ -310,8 +320,34 @@ def test_the_seeds_that_a_claim_needs_are_those_at_which_it_is_decided():
     needed = seeds_needed([weak, strong, against])
     assert half_width(against, seeds=needed, significance=0.05 / 3) < 0.03
     assert half_width(against, seeds=needed - 1, significance=0.05 / 3) > 0.03
-    assert seeds_needed([part_of(0.02, 0.01, 0.011)]) is None  # Of these images, no number.
+    assert images_needed([weak, strong, against]) is None
     assert seeds_needed([part_of(0.02, None, 0.001, seeds=1)]) is None
+
+
+def test_where_no_seeds_decide_a_claim_it_says_how_many_images_would():
+    """Four times the images halve their error."""
+    part = part_of(0.01, 0.01, 0.01)  # The half width of 100 images is 1.96 times the difference.
+    assert seeds_needed([part]) is None and images_needed([part]) == 380  # 100 * 1.96^2 = 384.
+    assert images_needed([part, part_of(0.02, 0.01, 0.005)]) == 380
+    assert images_needed([part_of(0, 0.01, 0.01)]) is None  # As many as one likes.
+    claim = {"claim": "", "verdict": "inconclusive", "parts": [part], "parts_not_run": 0}
+    claim |= {"seeds_needed": None, "images_needed": 3800}
+    assert verdict_text(claim) == "inconclusive (needs over 3,800 images)"
+    claim["images_needed"] = None
+    assert verdict_text(claim) == "inconclusive (needs over 100 seeds)"
+
+
+def test_what_is_shown_of_an_open_claim_leaves_it_open(tmp_path):
+    """Not a smaller difference that is decided."""
+    for seed in range(2):
+        for row, right in (("os16", 0.60), ("os8", 0.63)):
+            add_run(tmp_path, f"table6/{row}", right, seed=seed)
+    add_run(tmp_path, "table10/train8_eval8", 0.30)
+    add_run(tmp_path, "table10/train8_eval16", 0.30)
+    claim = claim_of(tmp_path, "training at 16 and evaluating at 8 is best", "table10")
+    claim["parts_not_run"] = 0
+    first = decisive_part(claim)
+    assert set(first["of"]) != {"train16_eval8", "train16_eval16"} and first["interval"] is None
 
 
 def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
@@ -357,10 +393,8 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
 
 def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6)
-    sparse = collect("table5", "shapes", tmp_path)
-    assert markdown([sparse]).endswith(
-        "[5](../experiments/results/shapes_table5.json) (1 of 5 rows)."
-    )
+    sparse = markdown([collect("table5", "shapes", tmp_path)])
+    assert "| mg121 | 75.93 | - | - | - | - | - | - | not run |" in sparse
     for row in ("mg121", "mg124"):
         add_run(tmp_path, f"table5/{row}", 0.6)
     result = collect("table5", "shapes", tmp_path)
@@ -383,7 +417,13 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile")
     results = [collect("table5", scale, tmp_path) for scale in ("shapes", "voc_mobile")]
     text = summary_in_markdown(results)
-    head, _, *lines, _, effort, other, _, last = text.strip().splitlines()
+    counts, others, _, head, _, *lines, _, explained, _, effort, other = text.splitlines()
+    assert counts == (
+        "- `shapes`: 1 of 4 claims hold, 1 do not, 0 are inconclusive, 2 are not run."
+    )
+    assert others == (
+        "- `voc_mobile`: 0 of 2 claims hold, 0 do not, 1 are inconclusive, 1 are not run."
+    )
     assert head == "| table | claim | paper | `shapes` | `voc_mobile` |"
     first, second, third, fourth = lines  # Of other tables there is no result.
     part = results[0]["claims"][0]["parts"][0]
@@ -392,9 +432,10 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     # MobileNetV2 has no unit rates.
     assert first == f"| 5 | (1, 2, 1) beats (1, 1, 1) | +0.57 | {cell} | - |"
     assert second.startswith("| 5 | (1, 2, 4) beats (1, 2, 1) | +0.65 | does not hold, -")
-    assert third == "| 5 | a fourth rate of 24 does not help | +0.12 | not run | not run |"
+    assert third == "| 5 | a fourth, larger rate does not help | +0.12 | not run | not run |"
     cell = "inconclusive (one seed), +0.00"
     assert fourth == f"| 5 | image pooling helps | +0.63 | not run | {cell} |"
+    assert "[docs/results.md](docs/results.md)." in explained
     # 20 and 20 steps of 8 images, at 8 and 4 images per second: a minute each.
     command = "`python -m experiments.run table5:"
     rows = "mg111 table5:mg121 table5:mg124 --scale=shapes --seeds=3"
@@ -404,7 +445,23 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile")
     whole = summary_in_markdown([collect("table5", "voc_mobile", tmp_path)])
     assert "`python -m experiments.run table5 --scale=voc_mobile`" in whole
-    assert last.endswith("[docs/results.md](docs/results.md).")
+
+
+def test_the_summary_sets_like_against_like(tmp_path):
+    """Of a claim of several differences, the least and the greatest of the paper's and of ours."""
+    for row, right in (("batch4", 0.5), ("batch8", 0.6), ("batch12", 0.65)):
+        add_run(tmp_path, f"table9/{row}", right)
+    for seed in range(2):
+        add_run(tmp_path, "table9/batch16", 0.7, seed=seed)
+        add_run(tmp_path, "table6/os8", 0.8, seed=seed)
+    results = [collect(table, "shapes", tmp_path) for table in ("table6", "table9")]
+    ours = [100 * part["difference"] for part in results[1]["claims"][0]["parts"]]
+    text = summary_in_markdown(results)
+    cell = f"inconclusive (one seed), {min(ours):+.2f} to {max(ours):+.2f}"
+    assert f"| 9 | a larger batch is better | +0.72 to +11.33 | {cell} |" in text
+    two, one = "table6:os16 table6:os8 --scale=shapes --seeds=2", "table9 --scale=shapes"
+    run = "python -m experiments.run"
+    assert text.endswith(f": `{run} {two}`, `{run} {one}`")
 
 
 def test_the_page_needs_no_other_file_and_links_to_the_runs_pages(tmp_path):
@@ -547,7 +604,7 @@ def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monk
     assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
     assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
     assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
-    assert "| 9 | a larger batch is better | +0.72 | not run |" in after["README.md"]
+    assert "| 9 | a larger batch is better | +0.72 to +11.33 | not run |" in after["README.md"]
     untouched = "experiments/results/shapes_table4.json"
     assert after[untouched] == before[untouched]
 
