@@ -5,12 +5,12 @@ the paper varies can matter here, by construction:
 
 - Four hues, and in each two outlines, plain or striped. Inside a large disc and a large triangle,
   pixels look alike: to tell them apart takes a view as far as the outline, up to 64 pixels. That is
-  what atrous rates, multi-grid and deeper cascades give.
+  what atrous rates and multi-grid give.
 - A fifth hue for wheels, spiders, combs and ladders, which have parts 3 pixels thin. A coarse
   output_stride loses them.
-- Four scenes. An image is of one of them, and each scene has one kind of each hue. Fills and
-  outlines are combined such that the fills of two hues tell the outlines of both, and those of
-  the others: that is what image pooling gives.
+- Four scenes. An image is of one of them, and each scene has one kind of each hue. Whether objects
+  of two hues are plain or striped identifies the scene, and with it the outlines of all objects.
+  That takes a view of the whole image: what image pooling gives.
 
 Strokes in the objects' colors clutter the background, and objects cover one another. A border of
 255 surrounds each object, as in VOC.

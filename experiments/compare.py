@@ -4,8 +4,10 @@
     python -m experiments.compare runs/a runs/a/eval_val_os8.json --mix_protocols
 
 It resamples the images, the same ones for both (a paired bootstrap), and prints the differences of
-mIoU and of the classes' IoU with 95% intervals, and the images that changed most. Evaluations under
-different protocols, such as one run at two output strides, need --mix_protocols.
+mIoU and of the classes' IoU with 95% intervals, and the images that changed most. These intervals
+are over images alone: two training runs differ by their seeds, too, which experiments.report counts
+in. Evaluations under different protocols, such as one run at two output strides, need
+--mix_protocols.
 """
 
 import argparse
@@ -108,7 +110,7 @@ def compare(ours: Counts, theirs: Counts, class_names: list[str]) -> str:
             "",
             table([["images that changed most", *header], *images]),
             "",
-            f"mIoU: {signed_percent(change[-1])}, 95% interval "
+            f"mIoU: {signed_percent(change[-1])}, 95% interval over images "
             f"{interval_text(bounds[-1], signed=True)}: {verdict}",
         ]
     )

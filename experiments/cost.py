@@ -26,9 +26,10 @@ MobileNetV2, output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.1
 errors of at most 6%, but for two of 11% and 13%. Two measurements of one network differed by up to
 13%. Other devices may differ.
 
-The hours of a GPU follow from the multiply-adds and its peak in half precision, of which a step is
-assumed to reach 30%: no GPU was measured. With --calibrate each run takes 20 steps of random pixels
-here, in its own process, to estimate images per second and hours here. Evaluations are not counted.
+The hours of one GPU follow from the multiply-adds and its peak at the run's precision, of which a
+step is assumed to reach 30%: no GPU was measured. With --calibrate each run takes 20 steps of
+random pixels here, in its own process, to estimate images per second and hours here. Evaluations
+are not counted. A run of several tables counts in the first of them.
 """
 
 import argparse
@@ -38,6 +39,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from data.terminal import errors_in_a_line, make_parser, parse_early, table, track
@@ -197,7 +199,6 @@ def _model(**arguments):
         return deeplabv3(**arguments)
 
 
-@functools.cache  # All seeds of a run are equally fast.
 def images_per_second(run: str, scale: str) -> float:
     """A run's name -> its training speed here, measured over a few steps in its own process.
 
@@ -268,39 +269,58 @@ def published_table() -> str:
     return table(lines)
 
 
-def training_runs_table(runs: list[str], scale: str, *, gpu: str, calibrate: bool) -> str:
-    """Runs -> a table of the cost to train each of them, and one of the hours for each table.
+def training_runs_table(
+    runs: Mapping[str, str], scale: str, *, seeds: Mapping[str, int], gpu: str, calibrate: bool
+) -> str:
+    """Runs, with their tables -> a table of the cost to train each, and one of the tables' hours.
 
-    gpu: a key of GPUS, whose hours are estimated. calibrate: whether to measure those here, too.
+    Args:
+      runs: as tables.training_runs gives them.
+      scale: a key of base.SCALES.
+      seeds: of each run, how many seeds are to be trained.
+      gpu: a key of GPUS, whose hours are estimated.
+      calibrate: whether to measure those here, too.
     """
-    lines = [["training run", "crop", "batch", "steps", "memory, GB", f"{gpu} hours"]]
+    lines = [["training run", "seeds", "crop", "batch", "steps", "memory, GB", f"{gpu} hours"]]
     lines[0] += ["images/s here", "hours here"] * calibrate
-    hours, total = {}, 0.0
+    sums, too_large, total = {}, 0, 0.0
     for run in track(runs, "calibrating" if calibrate else "estimating", len(runs)):
         config = tables.config_of(run, scale)
-        data, cost = config.train_data, _cost_of_run(run, scale)
-        on_gpu = 2 * cost.multiply_adds / (1e12 * GPUS[gpu] * SHARE) / 3600
-        hours.setdefault(run.partition("/")[0], []).append(on_gpu)
-        sizes = map(str, (data.crop_size, data.batch_size, config.steps))
-        lines.append([run, *sizes, f"{cost.step_bytes / 1e9:.2f}", f"{on_gpu:.2f}"])
+        data, cost = config.train_data, training_cost(config)
+        on_gpu = seeds[run] * hours_on(gpu, cost, config.precision)
+        trainings, hours = sums.get(runs[run], (0, 0.0))
+        sums[runs[run]] = trainings + seeds[run], hours + on_gpu
+        too_large += cost.step_bytes > 1e9 * GPUS[gpu].memory
+        sizes = map(str, (seeds[run], data.crop_size, data.batch_size, config.steps))
+        lines.append([run, *sizes, f"{cost.step_bytes / 1e9:.2f}", _hours_text(on_gpu)])
         if calibrate and cost.step_bytes > _total_memory():
             lines[-1] += ["too large", "-"]
         elif calibrate:
             rate = images_per_second(run, scale)
-            here = config.steps * data.batch_size / rate / 3600
+            here = seeds[run] * config.steps * data.batch_size / rate / 3600
             total += here
             lines[-1] += [f"{rate:.1f}", f"{here:.2f}"]
-    sums = [[name, str(len(each)), f"{sum(each):.1f}"] for name, each in hours.items()]
-    sums.append(["all", str(len(runs)), f"{sum(map(sum, hours.values())):.1f}"])
-    note = f"The hours assume {100 * SHARE:.0f} % of {GPUS[gpu]} TFLOP/s, without evaluations."
-    note += f" Here: {total:.2f} hours in total." if calibrate else ""
-    by_table = table([["table", "training runs", f"{gpu} hours"], *sums])
-    return f"{table(lines)}\n\n{by_table}\n{note}"
+    sums["all"] = [sum(each) for each in zip(*sums.values(), strict=True)]
+    by_table = [["table", "training runs", f"{gpu} hours"]]
+    by_table += [[name, str(number), _hours_text(hours)] for name, (number, hours) in sums.items()]
+    notes = [f"The hours assume {100 * SHARE:.0f} % of the peak of one {gpu}, no evaluations."]
+    if too_large:
+        notes.append(
+            f"A step of {too_large} of these runs takes more than {GPUS[gpu].memory} GB: train it "
+            "on several GPUs, which share the batch, or with --config.rematerialize=True."
+        )
+    notes += [f"Here: {total:.2f} hours in total."] * calibrate
+    return "\n".join([table(lines), "", table(by_table), *notes])
 
 
-@functools.cache  # All seeds of a run cost the same.
-def _cost_of_run(run, scale):
-    return training_cost(tables.config_of(run, scale))
+def hours_on(gpu: str, cost: TrainingCost, precision: str) -> float:
+    """A key of GPUS, and what a training at some precision takes -> the hours on one such GPU."""
+    peak = GPUS[gpu].float32 if precision == "float32" else GPUS[gpu].half
+    return 2 * cost.multiply_adds / (1e12 * peak * SHARE) / 3600
+
+
+def _hours_text(hours):
+    return f"{hours:.2f}" if hours >= 0.01 else "< 0.01"
 
 
 def _total_memory():
@@ -318,10 +338,12 @@ def main() -> None:
         print(rows_table(there, arguments.scale))
         if arguments.scale == "paper" and "base" in [row.shares for row in rows.values()]:
             print(f"\n{published_table()}")
+            print("The stem of one 7x7 conv, which the rows above have, takes 7 B less.")
         runs = tables.training_runs(rows, arguments.scale)
         print()
         how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}
-        print(training_runs_table(runs, arguments.scale, **how))
+        once = dict.fromkeys(runs, 1)
+        print(training_runs_table(runs, arguments.scale, seeds=once, **how))
 
 
 if __name__ == "__main__":

@@ -29,17 +29,21 @@ def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
     each = [[100 * seed["miou"] for seed in row["seeds"]] for row in rows.values()]
     limits = common_limits([*papers, *bounds.flat, *itertools.chain(*each)])
     draw = _curve if result["table"] == "table1" else _dots
-    ours = f"ours, scale {result['scale']}"
+    table = result["table"].replace("table", "Table ")
+    paper, ours = f"{table}, the paper", f"{table}, ours, scale {result['scale']}"
     return {
-        "the paper": draw("the paper", rows, papers, None, (), limits, "dimgrey"),
+        paper: draw(paper, rows, papers, None, (), limits, "dimgrey"),
         ours: draw(ours, rows, mious, errors, each, limits, "tab:blue"),
     }
 
 
 def common_limits(values: list[float]) -> tuple[float, float]:
-    """Percentages, which may be NaN -> limits of both axes: multiples of 5 around all of them."""
+    """Percentages, which may be NaN -> limits of both axes: multiples of 5 around all of them.
+
+    3 points away, so that the numbers at the dots are inside.
+    """
     low, high = np.nanmin(values), np.nanmax(values)
-    return max(0, 5 * math.floor((low - 1) / 5)), min(100, 5 * math.ceil((high + 1) / 5))
+    return max(0, 5 * math.floor((low - 3) / 5)), min(100, 5 * math.ceil((high + 3) / 5))
 
 
 def _curve(title, rows, values, errors, each, limits, color):

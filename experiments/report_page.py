@@ -124,7 +124,7 @@ def _runs_in_html(runs, found, page_dir):
         f"<h2>Runs</h2>{_table(head, rows)}<p><small>Run: its folder below {html.escape(str(runs))}"
         "; the link leads to the scores and images of its evaluation. Steps: those taken, of those "
         "planned. Last and best mIoU, in percent: of the evaluations during training, so the best "
-        "one was chosen on the evaluation split. Date: of the last step.</small></p>"
+        "one was chosen on the evaluation split. Date: when its log was last written.</small></p>"
     )
 
 
@@ -141,9 +141,7 @@ def _table_in_html(result, runs, page_dir):
     head, rows = [head[i] for i in used], [[row[i] for i in used] for row in rows]
     lines = "".join(f"<li>{html.escape(claim_line(claim))}</li>" for claim in result["claims"])
     claims = re.sub(r"[*]{2}(.*?)[*]{2}", r"<b>\1</b>", lines)  # Bold in Markdown.
-    plots = "".join(
-        embed_png(png, f"{result['table']}: {title}") for title, png in plot_pair(result).items()
-    )
+    plots = "".join(embed_png(png, title) for title, png in plot_pair(result).items())
     if plots:
         plots = (
             f"<p>{plots}</p><p><small>Both axes have the same limits. Bars around our numbers: "

@@ -151,7 +151,7 @@ def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """A scale and its results -> how many trainings and hours they took, and the commands.
+    """A scale and its results -> how many training runs and hours they took, and the commands.
 
     A command for each number of seeds, if tables differ in it.
     """
@@ -174,7 +174,7 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         if any(training["weights"] for training in trainings.values()):
             command.append("--imagenet=FILE")
         commands.append(f"`{' '.join(command)}`")
-    return f"{len(trainings)} trainings, {hours:.1f} hours: {', '.join(commands)}"
+    return f"{len(trainings)} training runs, {hours:.1f} hours: {', '.join(commands)}"
 
 
 def rows_flag(result: Mapping[str, Any]) -> str:

@@ -245,13 +245,15 @@ def dry_run(works: Sequence[Work], arguments: argparse.Namespace) -> None:
     for work in works:
         for name in remaining(work):
             print(shlex.join(["python", *work.commands[name]]))
-    runs = [work.run for work in works if "eval.json" in remaining(work)]
-    if not runs:
+    seeds = collections.Counter(work.run for work in works if "eval.json" in remaining(work))
+    if not seeds:
         print("\nAll training runs are complete.")
         return
-    how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}
+    tables_of = tables.training_runs(tables.find_rows(arguments.rows), arguments.scale)
+    runs = {run: table for run, table in tables_of.items() if run in seeds}
+    how = {"seeds": seeds, "gpu": arguments.gpu, "calibrate": arguments.calibrate}
     print(f"\n{training_runs_table(runs, arguments.scale, **how)}")
-    if arguments.shard == "1/1":
+    if arguments.shard == "1/1" and len(works) > 1:
         print(f"\nA job array for Slurm:\n\n{job_array(works, arguments)}")
 
 
@@ -262,8 +264,9 @@ def job_array(works: Sequence[Work], arguments: argparse.Namespace) -> str:
     for name in ("scale", "seeds", "runs", "data_dir", "imagenet"):
         if (value := getattr(arguments, name)) != parser.get_default(name):
             command.append(f"--{name}={value}")
+    gpus = max(work.devices for work in works)
     return (
-        f"#!/bin/bash\n#SBATCH --array=1-{number} --requeue\n"
+        f"#!/bin/bash\n#SBATCH --array=1-{number} --gpus={gpus} --requeue\n"
         f"{shlex.join(command)} --shard=$SLURM_ARRAY_TASK_ID/{number}"
     )
 
@@ -280,6 +283,8 @@ def main() -> None:
         for name, row in rows.items():
             if row.unavailable:
                 print(f"{name} is skipped: {row.unavailable}.")
+        if all(row.unavailable for row in rows.values()):
+            raise ValueError(f"None of these rows is available at the scale {arguments.scale}.")
         where = {
             "runs": arguments.runs,
             "data_dir": arguments.data_dir,

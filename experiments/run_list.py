@@ -21,7 +21,7 @@ class Run(NamedTuple):
     steps: str  # Taken, of planned.
     last: str  # mIoU in percent.
     best: str  # Likewise, and its step.
-    date: str  # When it took its last step; of a run without steps, when it was made.
+    date: str  # When its log was last written; of a run without steps, when it was made.
     page: pathlib.Path | None  # eval.html, if it is there.
     data: str  # Data sets and splits; `damaged` if a file of the run is.
 
@@ -84,7 +84,7 @@ def last_row(file: pathlib.Path) -> dict[str, str] | None:
 
 
 def date_of(folder: pathlib.Path) -> str:
-    """A run's folder -> when it took its last step, or was made: `2026-03-01 14:05`."""
+    """A run's folder -> when its log was last written, or it was made: `2026-03-01 14:05`."""
     file = folder / "log.csv"
     seconds = (file if file.exists() else folder / "config.json").stat().st_mtime
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

@@ -98,21 +98,23 @@ def config_flag(run: str, scale: str = "paper") -> str:
     return f"experiments/{table}.py:{row}" + ("" if scale == "paper" else f"@{scale}")
 
 
-def training_runs(rows: Iterable[str], scale: str = "paper") -> list[str]:
-    """Row names as find_rows gives them -> the runs that train for them, without duplicates.
+def training_runs(rows: Iterable[str], scale: str = "paper") -> dict[str, str]:
+    """Row names as find_rows gives them -> the runs that train for them: each with its first table.
 
     A run comes after the one whose weights it starts from. Rows that are unavailable at the scale
     have none.
     """
-    runs = {}  # A set that keeps the order.
+    runs = {}
     for name in rows:
         row = row_of(name, scale)
         if row.unavailable:
             continue
+        table = name.partition("/")[0]
         if row.starts_from:
-            runs |= dict.fromkeys(training_runs([row.starts_from], scale))
-        runs[row.shares or name] = None
-    return list(runs)
+            for before in training_runs([row.starts_from], scale):
+                runs.setdefault(before, table)
+        runs.setdefault(row.shares or name, table)
+    return runs
 
 
 def row_of(run: str, scale: str = "paper") -> base.Row:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import base, cost
+from experiments import base, cost, tables
 from model.layers import AtrousConv2D
 from tests.conftest import ROOT
 
@@ -180,10 +180,27 @@ def test_the_program_says_what_a_table_costs(monkeypatch, capsys):
     cost.main()
     out = capsys.readouterr().out
     assert re.search(r"table8/crop321 +table8/crop321 +2\.11 +2\.69\n", out)
-    (line,) = re.findall(r"table8/crop321 +81 +8 +1800 +0\.\d\d +0\.\d\d +(\S+) +(\S+)\n", out)
+    (line,) = re.findall(r"table8/crop321 +1 +81 +8 +1800 +0\.\d\d +< 0.01 +(\S+) +(\S+)\n", out)
     images_per_second, hours = map(float, line)
     assert hours == pytest.approx(1800 * 8 / images_per_second / 3600, abs=0.006)
     assert f"Here: {hours:.2f} hours in total." in out
+
+
+def test_the_hours_of_a_gpu_are_of_the_precision():
+    """10^18 multiply-adds are two EFLOP: at 30 % of 156 TFLOP/s, 42,735 s; in half the time."""
+    work = cost.TrainingCost(0, 10**18)
+    hours = cost.hours_on("A100", work, "float32")
+    assert hours == pytest.approx(2e18 / (0.3 * 156e12) / 3600)
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        assert cost.hours_on("A100", work, precision) == pytest.approx(hours / 2)
+
+
+def test_what_a_gpu_cannot_hold_is_said():
+    runs = tables.training_runs(["table3/mg111_block7", "table6/os16"])
+    how = {"seeds": dict.fromkeys(runs, 2), "calibrate": False}
+    small, large = (cost.training_runs_table(runs, "paper", gpu=g, **how) for g in ("T4", "H100"))
+    assert "A step of 1 of these runs takes more than 16 GB" in small
+    assert "takes more than" not in large and re.search("\ntable6 +2 ", large)
 
 
 def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
@@ -191,7 +208,7 @@ def test_what_does_not_fit_is_not_tried(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["cost", "table6:os16", "--calibrate"])
     cost.main()
     out = capsys.readouterr().out
-    assert re.search(r"base +513 +16 +30000 +\d+\.\d+ +\d\.\d+ +too large +-\n", out)
+    assert re.search(r"base +1 +513 +16 +30000 +\d+\.\d+ +\d\.\d\d +too large +-\n", out)
 
 
 def test_mistakes_are_named(monkeypatch):

@@ -439,9 +439,9 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     # 20 and 20 steps of 8 images, at 8 and 4 images per second: a minute each.
     command = "`python -m experiments.run table5:"
     rows = "mg111 table5:mg121 table5:mg124 --scale=shapes --seeds=3"
-    assert effort == f"- 9 trainings, 0.1 hours: {command}{rows}`"
+    assert effort == f"- 9 training runs, 0.1 hours: {command}{rows}`"
     rows = "mg124 table5:mg124_pooling --scale=voc_mobile"
-    assert other == f"- 2 trainings, 0.0 hours: {command}{rows}`"
+    assert other == f"- 2 training runs, 0.0 hours: {command}{rows}`"
     add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile")
     whole = summary_in_markdown([collect("table5", "voc_mobile", tmp_path)])
     assert "`python -m experiments.run table5 --scale=voc_mobile`" in whole
@@ -495,8 +495,8 @@ def test_a_pair_of_plots_shows_the_rows_that_were_run_on_equal_axes(
         add_run(tmp_path, f"{table}/{row}", right)
     figures = []
     monkeypatch.setattr(plots, "figure_png", figures.append)
-    result = collect(table, "shapes", tmp_path)
-    assert list(plots.plot_pair(result)) == ["the paper", "ours, scale shapes"]
+    result, name = collect(table, "shapes", tmp_path), table.replace("table", "Table ")
+    assert list(plots.plot_pair(result)) == [f"{name}, the paper", f"{name}, ours, scale shapes"]
     paper, ours = (figure.axes[0] for figure in figures)
     assert paper.get_xlim() == ours.get_xlim() and paper.get_ylim() == ours.get_ylim()
     names = [

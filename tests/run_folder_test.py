@@ -40,7 +40,7 @@ def test_what_is_no_run_says_so(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="config.json is damaged: .*eval missing"):
         read_config(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_weights(deeplabv3("resnet_tiny"), tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -273,7 +274,7 @@ def test_shards_share_all_of_it_and_part_no_chain(tmp_path):
     works = [
         each
         for seed in range(2)
-        for each in works_of("table3", "table6", scale="shapes", seed=seed, runs=tmp_path)
+        for each in works_of("table3", "table6", scale="voc_small", seed=seed, runs=tmp_path)
     ]
     shards = [select_shard(works, (k, 3)) for k in (1, 2, 3)]
     assert sorted(w.folder for s in shards for w in s) == sorted(w.folder for w in works)
@@ -302,12 +303,22 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     out = capsys.readouterr().out
     assert "python train.py --config=experiments/table5.py:mg111@shapes" in out
     assert "memory, GB" in out and "A100 hours" in out and not list(tmp_path.iterdir())
-    command = f"python -m experiments.run table5:mg111 --scale=shapes --runs={tmp_path}"
-    assert f"--array=1-1 --requeue\n{command} --shard=$SLURM_ARRAY_TASK_ID/1" in out
+    assert "--array" not in out  # Of one run.
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=3", "--shard=2/2"])
     run.main()
     out = capsys.readouterr().out
     assert out.count("python train.py") == 1 and out.count("\ntable5/mg111 ") == 1
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=3"])
+    run.main()
+    out = capsys.readouterr().out
+    assert re.search(r"\ntable5/mg111 +3 +129 +8 +1800 ", out)
+    assert re.search(r"\ntable +training runs +A100 hours\ntable5 +3 ", out)
+    command = f"python -m experiments.run table5:mg111 --scale=shapes --seeds=3 --runs={tmp_path}"
+    array = "#SBATCH --array=1-3 --gpus=1 --requeue"
+    assert out.endswith(f"{array}\n{command} --shard=$SLURM_ARRAY_TASK_ID/3\n")
+    monkeypatch.setattr(sys, "argv", ["run", "table7", "--scale=shapes", "--dry_run"])
+    with pytest.raises(SystemExit, match="None of these rows is available at the scale shapes"):
+        run.main()
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds=0"])
     with pytest.raises(SystemExit, match="--seeds must be at least 1; got 0"):
         run.main()

@@ -13,7 +13,7 @@ from model.deeplabv3 import deeplabv3
 from training.run_folder import flat
 
 ROWS = tables.find_rows(tables.TABLES)
-RUNS = tables.training_runs(ROWS)
+RUNS = list(tables.training_runs(ROWS))
 BY_SCALE = pytest.mark.parametrize("scale", base.SCALES)
 
 # Each table's cells in percent, as the paper has them from left to right and top to bottom.
@@ -231,14 +231,17 @@ def test_every_row_builds_its_models():
 
 
 def test_runs_come_after_those_whose_weights_they_start_from():
-    assert tables.training_runs(tables.find_rows(["table7"])) == [
+    assert list(tables.training_runs(tables.find_rows(["table7"]))) == [
         "protocols/coco",
         "protocols/coco_to_voc",
         "protocols/test",
     ]
-    assert tables.training_runs(tables.find_rows(["table5:mg111", "table8:base"])) == [
-        "table5/mg111",
-        "base",
+    runs = tables.training_runs(tables.find_rows(["table5:mg111", "table8:base", "table6"]))
+    assert list(runs.items()) == [
+        ("table5/mg111", "table5"),
+        ("base", "table8"),  # And of Table 6, too.
+        ("protocols/coco", "table6"),
+        ("protocols/coco_to_voc", "table6"),
     ]
     assert RUNS.index("protocols/coarse") < RUNS.index("protocols/fine")
     assert not [run for run in RUNS if tables.row_of(run).unavailable]

@@ -117,7 +117,8 @@ def load_weights(model: keras.Model, run: pathlib.Path, checkpoint: str | int = 
     kept = kept_checkpoints(run)
     if not kept:
         raise FileNotFoundError(
-            f"{run} has no checkpoint yet; train.py writes the first within minutes."
+            f"{run} has no checkpoint. train.py writes the first within minutes; runs that were "
+            "published or copied without their weights have none."
         )
     if str(checkpoint) not in kept:
         raise ValueError(
