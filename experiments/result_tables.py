@@ -72,10 +72,16 @@ def verdict_of(claim: Mapping[str, Any]) -> str:
 
 
 def verdict_text(claim: Mapping[str, Any]) -> str:
-    """A claim in the JSON -> its verdict; if it is inconclusive, with what would decide it."""
+    """A claim in the JSON -> its verdict; if it is inconclusive, with what would decide it.
+
+    Also whether it is of one seed: of two evaluations, that decides about one training alone.
+    """
     said = verdict_of(claim)
-    if said != INCONCLUSIVE:
+    if said == NOT_RUN:
         return said
+    if said != INCONCLUSIVE:
+        one_seed = any(part["seeds"] == 1 for part in claim["parts"])
+        return f"{said} (one seed)" if one_seed else said
     if any(part["seed_error"] is None for part in claim["parts"]):
         return f"{said} (one seed)"
     if claim["images_needed"]:

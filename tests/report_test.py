@@ -276,6 +276,8 @@ def test_of_one_training_two_evaluations_are_compared_by_images_alone(tmp_path):
         add_run(tmp_path, "table6/os8", 0.5 + gain, seed=seed)
         claim = claim_of(tmp_path, text, "table6")
         assert claim["verdict"] == ("holds", "inconclusive")[seed]
+        said = verdict_text(claim)
+        assert said == "holds (one seed)" if seed == 0 else said.startswith("inconclusive (needs ")
 
 
 def part_of(difference, seed_error, image_error, seeds=3):
