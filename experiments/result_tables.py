@@ -141,9 +141,9 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     efforts = "\n".join(f"- {effort_text(scale, ours)}" for scale, ours in by_scale.items())
     return (
         f"{counts}\n\n{markdown_table(lines)}\n\n"
-        "Differences of mIoU in points ± half of the 95% interval over seeds and images, or from "
-        "the least to the greatest where a claim is about several. All numbers: "
-        f"[{RESULTS_PAGE}]({RESULTS_PAGE}). The commands:\n\n{efforts}"
+        "In points of mIoU, ± half of the 95% interval; of several differences, the least and the "
+        f"greatest. [{RESULTS_PAGE}]({RESULTS_PAGE}) says what would decide the inconclusive "
+        f"ones.\n\n{efforts}"
     )
 
 
@@ -151,9 +151,9 @@ def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
     """A scale and its results -> how many of the claims have which verdict."""
     said = [verdict_of(claim) for result in results for claim in result["claims"]]
     holds, not_holds, is_open = (said.count(verdict) for verdict in VERDICTS)
-    text = f"`{scale}`: {holds} of {len(said)} claims hold, {not_holds} do not, "
+    text = f"`{scale}`: of {len(said)} claims, {holds} hold, {not_holds} do not, "
     text += f"{is_open} are inconclusive"
-    return text + (f", {said.count(NOT_RUN)} are not run." if NOT_RUN in said else ".")
+    return text + (f", {said.count(NOT_RUN)} not run." if NOT_RUN in said else ".")
 
 
 def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
@@ -195,10 +195,14 @@ def rows_flag(result: Mapping[str, Any]) -> str:
 
 
 def claim_cell(claim: Mapping[str, Any]) -> str:
-    """A claim in the JSON -> `holds, +1.72 ± 0.99`; of several, `holds, +1.72 to +3.10`."""
-    said, parts = verdict_text(claim), claim["parts"]
+    """A claim in the JSON -> `holds, +1.72 ± 0.99`; of several, `holds, +1.72 to +3.10`.
+
+    Without what would decide it: RESULTS_PAGE has that.
+    """
+    said, parts = verdict_of(claim), claim["parts"]
     if said == NOT_RUN:
         return said
+    said = said if said == INCONCLUSIVE else verdict_text(claim)
     if len(parts) > 1:
         return f"{said}, {range_text([100 * part['difference'] for part in parts])}"
     half = half_width(parts[0])
