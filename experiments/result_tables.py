@@ -11,7 +11,6 @@ from experiments.verdicts import (
     INCONCLUSIVE,
     MAX_SEEDS_NEEDED,
     VERDICTS,
-    half_width,
     paper_difference,
     significant_sign,
 )
@@ -205,9 +204,9 @@ def claim_cell(claim: Mapping[str, Any]) -> str:
     said = said if said == INCONCLUSIVE else verdict_text(claim)
     if len(parts) > 1:
         return f"{said}, {range_text([100 * part['difference'] for part in parts])}"
-    half = half_width(parts[0])
-    text = f"{said}, {signed_percent(parts[0]['difference'])}"
-    return text if half is None else f"{text} ± {percent(half)}"
+    (part,) = parts
+    half = f" ± {percent(part['interval'][1] - part['difference'])}" if part["interval"] else ""
+    return f"{said}, {signed_percent(part['difference'])}{half}"
 
 
 def range_text(points: Sequence[float]) -> str:

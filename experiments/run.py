@@ -27,7 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from data.terminal import duration, errors_in_a_line, make_parser, parse_early
 from experiments import base, tables
@@ -240,7 +240,7 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
     return "failed" not in counts
 
 
-def dry_run(works: Sequence[Work], arguments: argparse.Namespace) -> None:
+def dry_run(works: Sequence[Work], rows: Iterable[str], arguments: argparse.Namespace) -> None:
     """Prints the remaining commands, the cost of the training runs among them, and a job array."""
     for work in works:
         for name in remaining(work):
@@ -249,7 +249,7 @@ def dry_run(works: Sequence[Work], arguments: argparse.Namespace) -> None:
     if not seeds:
         print("\nAll training runs are complete.")
         return
-    tables_of = tables.training_runs(tables.find_rows(arguments.rows), arguments.scale)
+    tables_of = tables.training_runs(rows, arguments.scale)
     runs = {run: table for run, table in tables_of.items() if run in seeds}
     how = {"seeds": seeds, "gpu": arguments.gpu, "calibrate": arguments.calibrate}
     print(f"\n{training_runs_table(runs, arguments.scale, **how)}")
@@ -297,7 +297,7 @@ def main() -> None:
         ]
         works = select_shard(works, parse_shard(arguments.shard))
         if arguments.dry_run:
-            dry_run(works, arguments)
+            dry_run(works, rows, arguments)
             return
         try:
             if not run_all(works, arguments.runs):
