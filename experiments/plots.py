@@ -9,6 +9,7 @@ import matplotlib.figure
 import numpy as np
 
 from data.pictures import figure_png
+from experiments.result_tables import plot_titles
 
 WIDTH = 4.6  # Inches of one plot: two fit side by side on a page, and one on a phone.
 SEED_DOTS = {"marker": "o", "linestyle": "", "markersize": 4, "alpha": 0.3}
@@ -19,9 +20,10 @@ def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
 
     Rows without a number of ours are left out of both. Empty if fewer than two rows have one.
     """
-    rows = {name: row for name, row in result["rows"].items() if "miou" in row}
-    if len(rows) < 2:
+    titles = plot_titles(result)
+    if not titles:
         return {}
+    rows = {name: row for name, row in result["rows"].items() if "miou" in row}
     papers = np.array([math.nan if row["paper"] is None else row["paper"] for row in rows.values()])
     mious = np.array([100 * row["miou"] for row in rows.values()])
     bounds = 100 * np.array([row["image_interval"] for row in rows.values()])
@@ -29,8 +31,7 @@ def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
     each = [[100 * seed["miou"] for seed in row["seeds"]] for row in rows.values()]
     limits = common_limits([*papers, *bounds.flat, *itertools.chain(*each)])
     draw = _curve if result["table"] == "table1" else _dots
-    table = result["table"].replace("table", "Table ")
-    paper, ours = f"{table}, the paper", f"{table}, ours, scale {result['scale']}"
+    paper, ours = titles.values()
     return {
         paper: draw(paper, rows, papers, None, (), limits, "dimgrey"),
         ours: draw(ours, rows, mious, errors, each, limits, "tab:blue"),

@@ -1,7 +1,8 @@
 """Results -> experiments/results/, docs/results.md and README.md, without losing what is there.
 
 experiments/results/runs/ holds what the numbers are computed from: the config, log, scores and
-counts per image of every run, in folders as below runs/, without weights.
+counts per image of every run, in folders as below runs/, without weights. plots/ beside it has the
+plots that docs/results.md shows.
 """
 
 import json
@@ -10,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.files import between_markers, write_json, write_text
+from data.files import between_markers, write_bytes, write_json, write_text
 from data.terminal import percent
 from experiments import base, tables
 
@@ -51,6 +52,7 @@ def publish(results: Results, runs: pathlib.Path) -> None:
     for result in results:
         write_json(RESULTS / json_name(result), result)
         print(change_text(before.get(json_name(result)), result))
+    write_plots(read_results())
     write_pages(ROOT, read_results())
     print("-> experiments/results/, docs/results.md, README.md")
 
@@ -165,6 +167,22 @@ def number_text(row: Mapping[str, Any]) -> str:
     commits = sorted({str(seed["commit"]) for seed in seeds})
     count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
     return f"{percent(row['miou'])} ({count}, commit {', '.join(commits)})"
+
+
+def write_plots(results: Results) -> None:
+    """All published results -> RESULTS/plots: two plots for each table with rows to compare."""
+    from experiments.plots import plot_pair  # Imports Matplotlib.
+    from experiments.result_tables import plot_titles  # Imports SciPy.
+
+    folder, names = RESULTS / "plots", set()
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        for name, png in zip(plot_titles(result), plot_pair(result).values(), strict=True):
+            write_bytes(folder / name, png)
+            names.add(name)
+    for file in folder.glob("*.png"):
+        if file.name not in names:  # Of a result that was withdrawn.
+            file.unlink()
 
 
 def write_pages(root: pathlib.Path, results: Results) -> None:

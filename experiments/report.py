@@ -8,11 +8,11 @@ It lists every run below runs/, also those of your own data, and writes runs/rep
 and for each table with a run of one of its rows the JSON of its numbers. Nothing is trained or
 evaluated. Without such runs the page shows the published results, those in experiments/results/.
 
---publish also writes the JSONs to experiments/results/, and from all JSONs there the tables in
-docs/results.md and their summary in README.md, both between markers. It prints which rows are new
-or have changed. It refuses to drop a number that is published. What the numbers are computed from,
-counts per image, is copied to experiments/results/runs/: --runs=experiments/results/runs gives the
-same numbers again.
+--publish also writes the JSONs to experiments/results/, and from all JSONs there the tables and
+plots in docs/results.md and their summary in README.md, both between markers. It prints which rows
+are new or have changed. It refuses to drop a number that is published. What the numbers are
+computed from, counts per image, is copied to experiments/results/runs/:
+--runs=experiments/results/runs gives the same numbers again.
 
 Columns: `ours` is the mean over seeds. The 95% CI (images) comes from a bootstrap over images, the
 same ones for all seeds; the 95% CI (seeds) is Student's. A claim of the paper is about differences

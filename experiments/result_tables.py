@@ -229,13 +229,28 @@ def table_number(result: Mapping[str, Any]) -> str:
     return result["table"].removeprefix("table")
 
 
+def plot_titles(result: Mapping[str, Any]) -> dict[str, str]:
+    """The contents of a table's JSON -> the titles of its two plots, by the names of their files.
+
+    Empty if fewer than two rows have a number.
+    """
+    if num_rows_run(result) < 2:
+        return {}
+    scale, title = result["scale"], f"Table {table_number(result)}"
+    file = f"{scale}_{result['table']}"
+    return {
+        f"{file}_paper.png": f"{title}, the paper",
+        f"{file}_ours.png": f"{title}, ours, scale {scale}",
+    }
+
+
 def json_link(result: Mapping[str, Any]) -> str:
     """The contents of a table's JSON -> the path of that JSON from docs/."""
     return f"../experiments/results/{result['scale']}_{result['table']}.json"
 
 
 def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
-    """The contents of a table's JSON -> its title, table and claims in Markdown."""
+    """The contents of a table's JSON -> its title, table, claims and plots in Markdown."""
     scale = result["scale"]
     commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
     shared = result["shared_protocol"]
@@ -245,4 +260,8 @@ def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
         f"([json]({json_link(result)}))",
         markdown_table([columns(scale), *cells(result)]),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
+        " ".join(
+            f"![{title}](../experiments/results/plots/{file})"
+            for file, title in plot_titles(result).items()
+        ),
     ]

@@ -523,6 +523,11 @@ def start(monkeypatch, capsys, *arguments):
     return code, capsys.readouterr().out
 
 
+def shown_plots(page):
+    """The text of docs/results.md -> the names of the plots that it shows."""
+    return set(re.findall(r"\]\(../experiments/results/plots/(.*?)\)", page))
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A copy of what is published, in place of it -> a function that reads all of it."""
@@ -604,6 +609,9 @@ def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monk
     assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
     assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
     assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
+    assert shown_plots(after["docs/results.md"]) == {
+        file.name for file in (publish.RESULTS / "plots").iterdir()
+    }
     assert "| 9 | a larger batch is better | +0.72 to +11.33 | not run |" in after["README.md"]
     untouched = "experiments/results/shapes_table4.json"
     assert after[untouched] == before[untouched]
@@ -664,5 +672,7 @@ def test_the_pages_of_this_repository_are_what_its_results_say():
     results = publish.read_results()
     docs_page = (ROOT / "docs/results.md").read_text()
     assert between_markers(docs_page, markdown(results), MARKERS) == docs_page
+    plots = {file.name for file in (publish.RESULTS / "plots").iterdir()}
+    assert shown_plots(docs_page) == plots and plots
     readme = (ROOT / "README.md").read_text()
     assert between_markers(readme, summary_in_markdown(results), MARKERS) == readme
