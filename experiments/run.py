@@ -227,7 +227,7 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
             states[work.folder] = state
             elapsed = time.monotonic() - start
             num_run = sum(each != "already complete" for each in states.values())
-            left = elapsed / num_run * (len(works) - len(states)) if num_run else 0
+            left = elapsed / num_run * _count_incomplete(works, states) if num_run else 0
             print(
                 f"{name}: {state}; {duration(elapsed)} so far, about {duration(left)} left",
                 flush=True,
@@ -238,6 +238,11 @@ def run_all(works: Sequence[Work], runs: pathlib.Path) -> bool:
     counts = collections.Counter(states.values())
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     return "failed" not in counts
+
+
+def _count_incomplete(works, states):
+    """Works, and the states of those dealt with -> how many of the others are not complete."""
+    return sum(bool(remaining(work)) for work in works if work.folder not in states)
 
 
 def dry_run(works: Sequence[Work], rows: Iterable[str], arguments: argparse.Namespace) -> None:

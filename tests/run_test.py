@@ -117,6 +117,11 @@ def test_all_is_run_once_however_often_it_is_asked_for(root, capsys):
     assert "a: step 1/2 | 0:01 left" in out and "[3/3] c: done" in out
     assert run_all(works, root / "runs") and ran(root) == once
     assert "3 already complete" in capsys.readouterr().out
+    slow = work(root, "d", seconds=0.6)
+    assert run_all([slow, *works], root / "runs")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "d: done" in line]
+    assert line.endswith("about 0:00 left")  # The others are complete.
+    once = ran(root)
     (works[1].folder / "eval_val_os8.json").unlink()
     assert run_all(works, root / "runs")
     assert ran(root) - once == {"b eval_val_os8.json": 1}
