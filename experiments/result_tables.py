@@ -150,8 +150,11 @@ def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
     """A scale and its results -> how many of the claims have which verdict."""
     said = [verdict_of(claim) for result in results for claim in result["claims"]]
     holds, not_holds, is_open = (said.count(verdict) for verdict in VERDICTS)
-    text = f"`{scale}`: of {len(said)} claims, {holds} hold, {not_holds} do not, "
-    text += f"{is_open} are inconclusive"
+    text = (
+        f"`{scale}`: of {len(said)} claims, {holds} {'holds' if holds == 1 else 'hold'}, "
+        f"{not_holds} {'does' if not_holds == 1 else 'do'} not, "
+        f"{is_open} {'is' if is_open == 1 else 'are'} inconclusive"
+    )
     return text + (f", {said.count(NOT_RUN)} not run." if NOT_RUN in said else ".")
 
 

@@ -420,9 +420,11 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     results = [collect("table5", scale, tmp_path) for scale in ("shapes", "voc_mobile")]
     text = summary_in_markdown(results)
     counts, others, _, head, _, *lines, _, explained, _, effort, other = text.splitlines()
-    assert counts == ("- `shapes`: of 4 claims, 1 hold, 1 do not, 0 are inconclusive, 2 not run.")
+    assert counts == (
+        "- `shapes`: of 4 claims, 1 holds, 1 does not, 0 are inconclusive, 2 not run."
+    )
     assert others == (
-        "- `voc_mobile`: of 2 claims, 0 hold, 0 do not, 1 are inconclusive, 1 not run."
+        "- `voc_mobile`: of 2 claims, 0 hold, 0 do not, 1 is inconclusive, 1 not run."
     )
     assert head == "| table | claim | paper | `shapes` | `voc_mobile` |"
     first, second, third, fourth = lines  # Of other tables there is no result.
