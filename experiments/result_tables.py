@@ -7,6 +7,7 @@ from typing import Any
 from data.terminal import interval_text, markdown_table, percent, signed_percent
 from experiments import tables
 from experiments.claims import CLAIMS
+from experiments.publish import json_name
 from experiments.verdicts import (
     INCONCLUSIVE,
     MAX_SEEDS_NEEDED,
@@ -240,7 +241,7 @@ def plot_titles(result: Mapping[str, Any]) -> dict[str, str]:
     if num_rows_run(result) < 2:
         return {}
     scale, title = result["scale"], f"Table {table_number(result)}"
-    file = f"{scale}_{result['table']}"
+    file = json_name(result).removesuffix(".json")
     return {
         f"{file}_paper.png": f"{title}, the paper",
         f"{file}_ours.png": f"{title}, ours, scale {scale}",
@@ -249,7 +250,7 @@ def plot_titles(result: Mapping[str, Any]) -> dict[str, str]:
 
 def json_link(result: Mapping[str, Any]) -> str:
     """The contents of a table's JSON -> the path of that JSON from docs/."""
-    return f"../experiments/results/{result['scale']}_{result['table']}.json"
+    return f"../experiments/results/{json_name(result)}"
 
 
 def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
