@@ -217,6 +217,11 @@ def commands_of(markdown: str) -> list[Command]:
     return commands
 
 
+def promised_paths(comment: str) -> list[str]:
+    """A command's comment -> the files and folders that the command writes."""
+    return re.findall(r"\w[^\s,]*/[^\s,]*", comment.partition("writes")[2])
+
+
 COMMANDS = {file: commands_of((ROOT / file).read_text()) for file in FILES}
 
 
@@ -256,6 +261,11 @@ def test_comments_and_continued_lines():
         ("sh", "d && e", ""),
         ("python", "f", ""),
     ]
+
+
+def test_the_paths_that_a_comment_promises():
+    assert promised_paths("needs a/b; writes JSONs to c/d/, and e/f.html") == ["c/d/", "e/f.html"]
+    assert promised_paths("writes the tables below") == promised_paths("lists a/b") == []
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +322,7 @@ class Copy(NamedTuple):
         code, out = self.bash(*arguments, parse_only=parse_only)
         if code:
             return f"{command.text}\nends with exit code {code}:\n{out}"
-        promised = [] if parse_only else re.findall(r"\bwrites.*?(\w\S*/\S*)", command.comment)
+        promised = [] if parse_only else promised_paths(command.comment)
         missing = [path for path in promised if not (self.root / path).exists()]
         return f"{command.text}\ndoes not write {missing}:\n{out}" if missing else ""
 
