@@ -9,8 +9,9 @@ the paper varies can matter here, by construction:
 - A fifth hue for wheels, spiders, combs and ladders, which have parts 3 pixels thin. A coarse
   output_stride loses them.
 - Four scenes. An image is of one of them, and each scene has one kind of each hue. Whether objects
-  of two hues are plain or striped identifies the scene, and with it the outlines of all objects.
-  That takes a view of the whole image: what image pooling gives.
+  of two hues are plain or striped identifies the scene, and with it the outlines of all objects;
+  only the third and the fourth hue always share their fill. That takes a view of the whole image:
+  what image pooling gives.
 
 Strokes in the objects' colors clutter the background, and objects cover one another. A border of
 255 surrounds each object, as in VOC.

@@ -10,7 +10,7 @@ to a multiple of its rate.
 
 If the rows are of the network whose multiply-adds the authors published, the next table has theirs
 beside ours for that network with a stem of three 3x3 convs, which theirs must have had. The rows'
-stem of one 7x7 conv takes 7 B less.
+stem of one 7x7 conv takes 7 B less for an image of that size, at one scale.
 
 The last table has a line per training run of those rows. Memory is the estimated peak of a step
 in GB, in addition to what is allocated before it (TensorFlow, weights, momentum):
@@ -99,6 +99,7 @@ KEPT_LAYERS = (
 WORKSPACE_SHARE = 0.21  # Of the kept outputs.
 WEIGHT_COPIES = 1.5
 FIXED_BYTES = 74e6
+STEP_SHARE = 0.9  # Of a GPU's memory; the rest is for TensorFlow, weights and momentum. Assumed.
 
 
 def count_parameters(model: keras.Model) -> int:
@@ -290,7 +291,7 @@ def training_runs_table(
         on_gpu = seeds[run] * hours_on(gpu, cost, config.precision)
         trainings, hours = sums.get(runs[run], (0, 0.0))
         sums[runs[run]] = trainings + seeds[run], hours + on_gpu
-        too_large += cost.step_bytes > 1e9 * GPUS[gpu].memory
+        too_large += cost.step_bytes > 1e9 * STEP_SHARE * GPUS[gpu].memory
         sizes = map(str, (seeds[run], data.crop_size, data.batch_size, config.steps))
         lines.append([run, *sizes, f"{cost.step_bytes / 1e9:.2f}", _hours_text(on_gpu)])
         if calibrate and cost.step_bytes > _total_memory():
@@ -303,11 +304,14 @@ def training_runs_table(
     sums["all"] = [sum(each) for each in zip(*sums.values(), strict=True)]
     by_table = [["table", "training runs", f"{gpu} hours"]]
     by_table += [[name, str(number), _hours_text(hours)] for name, (number, hours) in sums.items()]
-    notes = [f"The hours assume {100 * SHARE:.0f} % of the peak of one {gpu}, no evaluations."]
+    notes = [
+        f"The hours assume {100 * SHARE:.0f} % of the peak of one {gpu}, and exclude evaluations."
+    ]
     if too_large:
         notes.append(
-            f"A step of {too_large} of these runs takes more than {GPUS[gpu].memory} GB: train it "
-            "on several GPUs, which share the batch, or with --config.rematerialize=True."
+            f"A step of {too_large} of these runs takes more than {100 * STEP_SHARE:.0f} % of "
+            f"{GPUS[gpu].memory} GB: train it on several GPUs, which share the batch, or with "
+            "--config.rematerialize=True."
         )
     notes += [f"Here: {total:.2f} hours in total."] * calibrate
     return "\n".join([table(lines), "", table(by_table), *notes])
@@ -338,7 +342,9 @@ def main() -> None:
         print(rows_table(there, arguments.scale))
         if arguments.scale == "paper" and "base" in [row.shares for row in rows.values()]:
             print(f"\n{published_table()}")
-            print("The stem of one 7x7 conv, which the rows above have, takes 7 B less.")
+            print(
+                "The stem of one 7x7 conv, which the rows above have, takes 7 B less at one scale."
+            )
         runs = tables.training_runs(rows, arguments.scale)
         print()
         how = {"gpu": arguments.gpu, "calibrate": arguments.calibrate}

@@ -26,16 +26,24 @@ def plot_pair(result: Mapping[str, Any]) -> dict[str, bytes]:
     rows = {name: row for name, row in result["rows"].items() if "miou" in row}
     papers = np.array([math.nan if row["paper"] is None else row["paper"] for row in rows.values()])
     mious = np.array([100 * row["miou"] for row in rows.values()])
-    bounds = 100 * np.array([row["image_interval"] for row in rows.values()])
-    errors = np.stack([mious - bounds[:, 0], bounds[:, 1] - mious])
+    errors = np.array([100 * half_interval(row) for row in rows.values()])
     each = [[100 * seed["miou"] for seed in row["seeds"]] for row in rows.values()]
-    limits = common_limits([*papers, *bounds.flat, *itertools.chain(*each)])
+    limits = common_limits([*papers, *mious - errors, *mious + errors, *itertools.chain(*each)])
     draw = _curve if result["table"] == "table1" else _dots
     paper, ours = titles.values()
     return {
         paper: draw(paper, rows, papers, None, (), limits, "dimgrey"),
         ours: draw(ours, rows, mious, errors, each, limits, "tab:blue"),
     }
+
+
+def half_interval(row: Mapping[str, Any]) -> float:
+    """A row with a number -> half of the width of its 95% intervals over images and over seeds.
+
+    Their squared widths add up, as those of a difference do. A single seed has none over seeds.
+    """
+    bounds = [row["image_interval"], row["seed_interval"] or (0, 0)]
+    return math.hypot(*(high - low for low, high in bounds)) / 2
 
 
 def common_limits(values: list[float]) -> tuple[float, float]:

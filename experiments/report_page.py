@@ -11,7 +11,17 @@ from typing import Any
 from data.pictures import embed_png, write_page
 from experiments import base
 from experiments.plots import plot_pair
-from experiments.result_tables import cells, claim_line, columns, table_number, topic_of
+from experiments.result_tables import (
+    SUMMARY_WORDS,
+    cells,
+    claim_line,
+    columns,
+    scales_of,
+    summary,
+    table_number,
+    topic_of,
+    without_empty_columns,
+)
 from experiments.run_list import HEADER, Run, page_of
 
 # The words of a table, explained below it.
@@ -33,16 +43,18 @@ COLUMN_WORDS = {
     "status": "run, not run, or failed, with the error; and which seeds or images are missing.",
 }
 PARENTHESES = (
-    "after a verdict, the difference of rows that decided it, in percentage points, its 95% "
-    "interval over seeds and images together, and the paper's difference. It is over the seeds "
-    "that all of its rows have, so it may differ from that of the rows' means."
+    "after a verdict, the difference of rows that it rests on, in percentage points, its interval "
+    "over seeds and images together (95%, if not said otherwise), and the paper's difference. It "
+    "is over the seeds that all of its rows have, so it may differ from that of the rows' means. "
+    "Of several, it is the one that decides: the clearest against the claim, or the weakest for "
+    "it; of an inconclusive claim, the one that would decide it with the fewest seeds or images."
 )
 CLAIMS_TITLE = "What the paper concludes from it, and whether our numbers support it:"
 VERDICT_WORDS = {
     "holds": "the interval of each of its differences is above 0.",
     "does not hold": (
-        "the interval of one of them is below 0: the interval of 1 - 5% / m, where the claim is "
-        "about m differences, each of which may be below 0 by chance."
+        "the interval of one of them is below 0: for a negative one of m differences, that of "
+        "1 - 5% / m, since each may be below 0 by chance."
     ),
     "is inconclusive": (
         "neither is the case. In parentheses, about how many seeds would decide it, if the "
@@ -85,9 +97,11 @@ def write_report_page(
             "tables. These are the results in <code>experiments/results/</code>.</p>"
         )
     if results:
-        parts.append(WORDS)
-    for scale in dict.fromkeys(result["scale"] for result in results):
-        parts.append(f"<h2>Scale {scale}</h2><p>{html.escape(scale_text(scale))}</p>")
+        if found:
+            parts.insert(0, '<p><a href="#claims">The paper\'s claims, and its tables</a></p>')
+        parts += [_claims_in_html(results), WORDS]
+    for scale in scales_of(results):
+        parts.append(f'<h2 id="{scale}">Scale {scale}</h2><p>{html.escape(scale_text(scale))}</p>')
         for result in results:
             if result["scale"] == scale:
                 parts.append(_table_in_html(result, runs, file.parent))
@@ -128,6 +142,16 @@ def _runs_in_html(runs, found, page_dir):
     )
 
 
+def _claims_in_html(results):
+    """The contents of the JSONs -> every claim with its verdict at each scale."""
+    head, *rows = summary(results)
+    head = [
+        f'<a href="#{name}">{name}</a>' if name in scales_of(results) else name for name in head
+    ]
+    rows = [[html.escape(cell) for cell in row] for row in rows]
+    return f'<h2 id="claims">Claims</h2><p>{SUMMARY_WORDS}</p>{_table(head, rows)}'
+
+
 def _table_in_html(result, runs, page_dir):
     """The contents of a table's JSON -> its title, table, claims and plots."""
     head = [column.replace("`", "") for column in columns(result["scale"])]
@@ -137,16 +161,15 @@ def _table_in_html(result, runs, page_dir):
         *texts, status = map(html.escape, texts)
         rows.append([html.escape(name), *texts, run, status])
     head = [*head[:-1], "run", head[-1]]
-    used = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column} != {"-"}]
-    head, rows = [head[i] for i in used], [[row[i] for i in used] for row in rows]
+    head, *rows = without_empty_columns([head, *rows])
     lines = "".join(f"<li>{html.escape(claim_line(claim))}</li>" for claim in result["claims"])
     claims = re.sub(r"[*]{2}(.*?)[*]{2}", r"<b>\1</b>", lines)  # Bold in Markdown.
     plots = "".join(embed_png(png, title) for title, png in plot_pair(result).items())
     if plots:
         plots = (
-            f"<p>{plots}</p><p><small>Both axes have the same limits. Bars around our numbers: "
-            "95% CI (images); paler dots: the seeds. Rows that have not been run are left out."
-            "</small></p>"
+            f"<p>{plots}</p><p><small>Both axes have the same limits. Bars around our numbers: the "
+            "95% intervals over images and over seeds, together; paler dots: the seeds. Rows that "
+            "have not been run are left out.</small></p>"
         )
     published = ", ".join(f"{method} {miou}" for method, miou in result["published"].items())
     if published:
@@ -169,7 +192,7 @@ def _protocol(result):
 
 def _table(head, rows):
     """Texts, and rows of HTML -> an HTML table, which scrolls in its own box if it is wide."""
-    names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    names = "".join(f"<th>{name}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<table class="numbers"><tr>{names}</tr>{body}</table>'
 

@@ -13,10 +13,14 @@ from experiments.verdicts import (
     MAX_SEEDS_NEEDED,
     VERDICTS,
     paper_difference,
-    significant_sign,
 )
 
 RESULTS_PAGE = "docs/results.md"  # Where the README's summary points.
+SUMMARY_WORDS = (
+    "Differences in points of mIoU, positive if the claim holds, ± half of their interval over "
+    "seeds and images: 95%, or wider for one of several that would refute the claim. Of several, "
+    "the paper's are a range, and ours is the decisive one."
+)
 NOT_RUN = "not run"
 
 
@@ -52,13 +56,21 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
     return lines
 
 
+def without_empty_columns(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """A header and rows -> the same without the columns that have `-` in every row."""
+    filled = [
+        column for column in zip(*lines, strict=True) if any(cell != "-" for cell in column[1:])
+    ]
+    return [list(line) for line in zip(*filled, strict=True)]
+
+
 def claim_line(claim: Mapping[str, Any]) -> str:
-    """A claim in the JSON -> a line with its verdict and the difference that decided it."""
+    """A claim in the JSON -> a line with its verdict and the difference that it rests on."""
     text = f"{claim['claim']}: **{verdict_text(claim)}**"
     if claim["parts"]:
-        part, count = decisive_part(claim), len(claim["parts"])
+        part, count = claim["parts"][claim["decisive"]], len(claim["parts"])
         text += f" ({difference_text(part)}"
-        text += f"; the weakest of {count})" if count > 1 else ")"
+        text += f"; the decisive one of {count})" if count > 1 else ")"
     if claim["parts_not_run"]:
         text += f"; differences not run: {claim['parts_not_run']}"
     return text
@@ -91,24 +103,18 @@ def verdict_text(claim: Mapping[str, Any]) -> str:
     return f"{said} (needs {need} seeds)"
 
 
-def decisive_part(claim: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A claim in the JSON -> the difference that refutes it, or leaves it open, or is the least."""
-    parts = claim["parts"]
-    refuting = [part for part in parts if significant_sign(part, len(parts)) == -1]
-    still_open = [part for part in parts if significant_sign(part) != 1]
-    return min(
-        refuting or still_open or parts,
-        key=lambda part: (part["interval"] or [part["difference"]])[0],
-    )
-
-
 def difference_text(part: Mapping[str, Any]) -> str:
-    """One difference of a claim -> `mg121 - mg111: +1.72, +0.74 to +2.73, 3 seeds, paper +0.57`."""
+    """One difference of a claim -> `mg121 - mg111: +1.72, +0.74 to +2.73, 3 seeds, paper +0.57`.
+
+    The level of an interval that is not of 95% stands behind it.
+    """
     terms = " ".join(
         f"{'+' if n > 0 else '-'} {f'{abs(n)} ' if abs(n) > 1 else ''}{row}"
         for row, n in part["of"].items()
     ).removeprefix("+ ")
     bounds = f", {interval_text(part['interval'], signed=True)}" if part["interval"] else ""
+    if part["interval"] and (level := f"{100 * part['confidence']:.3g}%") != "95%":
+        bounds += f" ({level} interval)"
     seeds = "one seed" if part["seeds"] == 1 else f"{part['seeds']} seeds"
     paper = signed_percent(part["paper"])
     return f"{terms}: {signed_percent(part['difference'])}{bounds}, {seeds}, paper {paper}"
@@ -122,13 +128,35 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """The contents of the JSONs -> every claim with its verdict at each scale, for README.md."""
-    scales = list(dict.fromkeys(result["scale"] for result in results))
+    scales = scales_of(results)
+    by_scale = {s: [result for result in results if result["scale"] == s] for s in scales}
+    counts = "\n".join(f"- {counts_text(scale, ours)}" for scale, ours in by_scale.items())
+    efforts = "\n".join(f"- {effort_text(scale, ours)}" for scale, ours in by_scale.items())
+    head, *lines = summary(results)
+    head[-len(scales) :] = [f"`{scale}`" for scale in scales]
+    return (
+        f"{counts}\n\n{SUMMARY_WORDS} [{RESULTS_PAGE}]({RESULTS_PAGE}) says what would decide the "
+        f"inconclusive ones.\n\n{markdown_table([head, *lines])}\n\n{efforts}"
+    )
+
+
+def scales_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The contents of the JSONs -> their scales."""
+    return list(dict.fromkeys(result["scale"] for result in results))
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The contents of the JSONs -> a header, and a row for every claim: its verdict at each scale.
+
+    SUMMARY_WORDS explain it.
+    """
+    scales = scales_of(results)
     found = {
         (result["table"], claim["claim"], result["scale"]): claim
         for result in results
         for claim in result["claims"]
     }
-    lines = [["table", "claim", "paper", *(f"`{scale}`" for scale in scales)]]
+    lines = [["table", "claim", "paper", *scales]]
     for table, claims in CLAIMS.items():
         for claim in claims:
             ours = [found.get((table, claim.text, scale)) for scale in scales]
@@ -136,15 +164,7 @@ def summary_in_markdown(results: Sequence[Mapping[str, Any]]) -> str:
                 paper = range_text([paper_difference(table, terms) for terms in claim.differences])
                 cells_ = [claim_cell(each) if each else "-" for each in ours]
                 lines.append([table.removeprefix("table"), claim.text, paper, *cells_])
-    by_scale = {s: [result for result in results if result["scale"] == s] for s in scales}
-    counts = "\n".join(f"- {counts_text(scale, ours)}" for scale, ours in by_scale.items())
-    efforts = "\n".join(f"- {effort_text(scale, ours)}" for scale, ours in by_scale.items())
-    return (
-        f"{counts}\n\n{markdown_table(lines)}\n\n"
-        "In points of mIoU, ± half of the 95% interval; of several differences, the least and the "
-        f"greatest. [{RESULTS_PAGE}]({RESULTS_PAGE}) says what would decide the inconclusive "
-        f"ones.\n\n{efforts}"
-    )
+    return lines
 
 
 def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
@@ -160,7 +180,7 @@ def counts_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """A scale and its results -> how many training runs and hours they took, and the commands.
+    """A scale and its results -> how many runs and hours they took, their commit, and the commands.
 
     A command for each number of seeds, if tables differ in it.
     """
@@ -171,6 +191,7 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         for seed in row.get("seeds", [])
     }
     hours = sum(training["hours"] for training in trainings.values())
+    commits = sorted({str(training["commit"]) for training in trainings.values()})
     by_seeds = {}
     for result in results:
         if num_rows_run(result) > 1:
@@ -183,7 +204,10 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         if any(training["weights"] for training in trainings.values()):
             command.append("--imagenet=FILE")
         commands.append(f"`{' '.join(command)}`")
-    return f"{len(trainings)} training runs, {hours:.1f} hours: {', '.join(commands)}"
+    return (
+        f"{len(trainings)} training runs, {hours:.1f} hours, commit {', '.join(commits)}: "
+        f"{', '.join(commands)}"
+    )
 
 
 def rows_flag(result: Mapping[str, Any]) -> str:
@@ -198,19 +222,17 @@ def rows_flag(result: Mapping[str, Any]) -> str:
 
 
 def claim_cell(claim: Mapping[str, Any]) -> str:
-    """A claim in the JSON -> `holds, +1.72 ± 0.99`; of several, `holds, +1.72 to +3.10`.
+    """A claim in the JSON -> `holds, +1.72 ± 0.99`: the difference that it rests on.
 
     Without what would decide it: RESULTS_PAGE has that.
     """
     said, parts = verdict_of(claim), claim["parts"]
     if said == NOT_RUN:
         return said
-    said = said if said == INCONCLUSIVE else verdict_text(claim)
-    if len(parts) > 1:
-        return f"{said}, {range_text([100 * part['difference'] for part in parts])}"
-    (part,) = parts
-    half = f" ± {percent(part['interval'][1] - part['difference'])}" if part["interval"] else ""
-    return f"{said}, {signed_percent(part['difference'])}{half}"
+    part = parts[claim["decisive"]]
+    text = f"{said}, {signed_percent(part['difference'])}"
+    text += f" ± {percent(part['interval'][1] - part['difference'])}" if part["interval"] else ""
+    return f"{text} (one seed)" if part["seeds"] == 1 else text
 
 
 def range_text(points: Sequence[float]) -> str:
@@ -220,7 +242,8 @@ def range_text(points: Sequence[float]) -> str:
 
 def topic_of(table: str) -> str:
     """`table5` -> `ASPP with multi-grid and image-level features`, from its file's docstring."""
-    return re.match(r"Table \d+: ([^.;]+)", tables.TABLES[table].__doc__)[1]
+    topic = re.match(r"Table \d+: ([^.;]+)", tables.TABLES[table].__doc__)[1]
+    return topic.replace("`", "")
 
 
 def num_rows_run(result: Mapping[str, Any]) -> int:
@@ -262,7 +285,7 @@ def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
         f"**Table {table_number(result)}**, scale `{scale}`, {shared['dataset']} "
         f"{shared['split']}, scored by commit {', '.join(sorted(map(str, commits)))} "
         f"([json]({json_link(result)}))",
-        markdown_table([columns(scale), *cells(result)]),
+        markdown_table(without_empty_columns([columns(scale), *cells(result)])),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
         " ".join(
             f"![{title}](../experiments/results/plots/{file})"

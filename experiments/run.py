@@ -193,12 +193,18 @@ def environment_of(work: Work) -> dict[str, str]:
 
 def select_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
     """Works and (k, n) -> the k-th of n parts; a work stays with the one that it starts from."""
-    first = {}  # The folder of each work -> the folder that its chain starts with.
+    mine = {w.folder for chain in chains_of(works)[shard[0] - 1 :: shard[1]] for w in chain}
+    return [work for work in works if work.folder in mine]
+
+
+def chains_of(works: Sequence[Work]) -> list[list[Work]]:
+    """Works -> those that start from other weights than a work's, each with those that follow."""
+    chains = {}  # By the folder of each of their works.
     for work in works:
-        first[work.folder] = first[work.starts_from] if work.starts_from else work.folder
-    chains = list(dict.fromkeys(first.values()))
-    mine = set(chains[shard[0] - 1 :: shard[1]])
-    return [work for work in works if first[work.folder] in mine]
+        chain = chains[work.starts_from] if work.starts_from else []
+        chains[work.folder] = chain
+        chain.append(work)
+    return list({id(chain): chain for chain in chains.values()}.values())
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -259,21 +265,40 @@ def dry_run(works: Sequence[Work], rows: Iterable[str], arguments: argparse.Name
     how = {"seeds": seeds, "gpu": arguments.gpu, "calibrate": arguments.calibrate}
     print(f"\n{training_runs_table(runs, arguments.scale, **how)}")
     if arguments.shard == "1/1" and len(works) > 1:
-        print(f"\nA job array for Slurm:\n\n{job_array(works, arguments)}")
+        for gpus, text in job_arrays(works, arguments).items():
+            each = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+            print(f"\nA job array for Slurm, {each} a job:\n\n{text}")
 
 
-def job_array(works: Sequence[Work], arguments: argparse.Namespace) -> str:
-    """Works and the command line -> a file for `sbatch`, with a job for each chain of runs."""
-    number = sum(1 for work in works if not work.starts_from)
+def job_arrays(works: Sequence[Work], arguments: argparse.Namespace) -> dict[int, str]:
+    """Works and the command line -> files for `sbatch`, by the GPUs that each of their jobs needs.
+
+    A chain of runs is a job, and the k-th of n chains is the shard k/n.
+    """
+    chains = chains_of(works)
     parser, command = define_command_line(), ["python", "-m", "experiments.run", *arguments.rows]
     for name in ("scale", "seeds", "runs", "data_dir", "imagenet"):
         if (value := getattr(arguments, name)) != parser.get_default(name):
             command.append(f"--{name}={value}")
-    gpus = max(work.devices for work in works)
-    return (
-        f"#!/bin/bash\n#SBATCH --array=1-{number} --gpus={gpus} --requeue\n"
-        f"{shlex.join(command)} --shard=$SLURM_ARRAY_TASK_ID/{number}"
-    )
+    jobs = {}
+    for number, chain in enumerate(chains, start=1):
+        jobs.setdefault(max(work.devices for work in chain), []).append(number)
+    return {
+        gpus: f"#!/bin/bash\n#SBATCH --array={ranges_text(numbers)} --gpus={gpus} --requeue\n"
+        f"{shlex.join(command)} --shard=$SLURM_ARRAY_TASK_ID/{len(chains)}"
+        for gpus, numbers in sorted(jobs.items())
+    }
+
+
+def ranges_text(numbers: Sequence[int]) -> str:
+    """Numbers in ascending order -> `1-3,5`, as Slurm takes them."""
+    ranges = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
 def main() -> None:

@@ -3,8 +3,7 @@
     python train.py --config=experiments/table12.py:os16
     python eval.py --run=runs/table12/os16 --output_stride=8 --scales=0.75,1,1.25 --flip
 
-Paper: 79.30; not run yet. At the scale of shapes, shapes replace Cityscapes, with crop and steps in
-proportion.
+Paper: 79.30; not run yet.
 """
 
 from experiments import base

@@ -4,9 +4,8 @@ r"""Table 7: VOC 2012 test. Only the test server has its labels; a row ends in a
     python eval.py --run=runs/protocols/test --split=test --output_stride=8 \
         --scales=0.5,0.75,1,1.25,1.5,1.75 --flip --submission=results.tgz
 
-Paper: 85.7; not run yet. At the scale of shapes, val is scored instead. We assume that the server's
-number uses multi-scale inputs and flip, as Table 6's last row does. 86.9 cannot be reproduced:
-JFT-300M was never published.
+Paper: 85.7; not run yet. We assume that the server's number uses multi-scale inputs and flip, as
+Table 6's last row does. 86.9 cannot be reproduced: JFT-300M was never published.
 """
 
 from experiments import base

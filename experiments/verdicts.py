@@ -7,11 +7,14 @@ share, and so errs on the side of caution: where the true difference is 0, at mo
 twenty does not contain it, however seeds and images share the variance, from two seeds on. A
 difference is significant if its interval does not contain 0.
 
-- A claim holds if all of its differences are significant and positive. Each is tested at 5%, since
-  a claim of several differences is harder to hold, not easier.
-- It does not hold if one of them is significant and negative. With m differences, each is tested
-  at 5% / m (Bonferroni), since each is one more occasion to refute it by chance.
+- A claim holds if all of its differences are significant and positive. A positive one is judged by
+  its 95% interval, since a claim of several differences is harder to hold, not easier.
+- It does not hold if one of them is significant and negative. Of m differences, a negative one is
+  judged by its interval of 1 - 5% / m (Bonferroni), since each is one more occasion to refute the
+  claim by chance.
 - Otherwise it is inconclusive.
+
+Claims are not corrected for one another, and several are about the same trainings.
 """
 
 import math
@@ -63,20 +66,24 @@ def verdict(
 
     Returns:
       The claim's entry in the table's JSON: its text, verdict and the differences behind it, each
-      with the interval that it is judged by; and what would decide it, if it is inconclusive.
+      with the interval that it is judged by; which of them is decisive; and if the claim is
+      inconclusive, how many seeds or images that one needs.
     """
     measured = (measure_difference(terms, table, scores, draws) for terms in claim.differences)
-    parts = [part for part in measured if part is not None]
-    missing, comparisons = len(claim.differences) - len(parts), len(claim.differences)
+    comparisons = len(claim.differences)
+    parts = [part | judge(part, comparisons) for part in measured if part is not None]
+    missing, signs = comparisons - len(parts), [significant_sign(part) for part in parts]
     decision = INCONCLUSIVE
-    if any(significant_sign(part, comparisons) == -1 for part in parts):
+    if -1 in signs:
         decision = DOES_NOT_HOLD
-    elif not missing and all(significant_sign(part) == 1 for part in parts):
+    elif not missing and set(signs) == {1}:
         decision = HOLDS
     entry = {"claim": claim.text, "verdict": decision, "parts": parts, "parts_not_run": missing}
-    if decision == INCONCLUSIVE and not missing:
-        entry["seeds_needed"] = seeds_needed(parts)
-        entry["images_needed"] = images_needed(parts)
+    if parts:
+        part = decisive_part(parts, decision)
+        entry["decisive"] = parts.index(part)
+        if decision == INCONCLUSIVE and not missing:
+            entry |= {"seeds_needed": seeds_needed(part), "images_needed": images_needed(part)}
     return entry
 
 
@@ -101,7 +108,7 @@ def measure_difference(
     images = len(scores[next(iter(rows))][seeds[0]].counts.ids)
     one_training = len({tables.row_of(name).shares or name for name in rows}) == 1
     single = 0.0 if one_training else None
-    part = {
+    return {
         "of": dict(terms),
         "paper": paper_difference(table, terms) / 100,
         "seeds": len(seeds),
@@ -110,9 +117,6 @@ def measure_difference(
         "image_error": float(np.std(np.mean(drawn, axis=0))),
         "seed_error": float(scipy.stats.sem(each)) if len(seeds) > 1 else single,
     }
-    half = half_width(part)
-    bounds = None if half is None else [part["difference"] - half, part["difference"] + half]
-    return part | {"interval": bounds}
 
 
 def paper_difference(table: str, terms: Mapping[str, int]) -> float:
@@ -121,78 +125,85 @@ def paper_difference(table: str, terms: Mapping[str, int]) -> float:
     return sum(n * rows[row].paper_miou for row, n in terms.items())
 
 
+def judge(part: Mapping[str, Any], comparisons: int) -> dict[str, Any]:
+    """A measured difference, one of several -> the interval that it is judged by, and its level.
+
+    None for the interval if the part's seed_error is unknown.
+    """
+    confidence = 1 - SIGNIFICANCE / (comparisons if part["difference"] < 0 else 1)
+    half = half_width(part, confidence)
+    bounds = None if half is None else [part["difference"] - half, part["difference"] + half]
+    return {"confidence": confidence, "interval": bounds}
+
+
 def half_width(
-    part: Mapping[str, Any], *, significance: float = SIGNIFICANCE, seeds: int | None = None
+    part: Mapping[str, Any], confidence: float, *, seeds: int | None = None
 ) -> float | None:
     """A measured difference -> half of its interval's width; None if its seed_error is unknown.
 
     Args:
       part: as measure_difference returns it.
-      significance: the chance that the interval does not contain the true difference.
+      confidence: the chance that the interval contains the true difference.
       seeds: how many there would be, in place of those that there are.
     """
     if part["seed_error"] is None:
         return None
-    seeds = seeds or part["seeds"]
-    of_images = scipy.stats.norm.ppf(1 - significance / 2) * part["image_error"]
+    seeds, quantile = seeds or part["seeds"], (1 + confidence) / 2
+    of_images = scipy.stats.norm.ppf(quantile) * part["image_error"]
     if not part["seed_error"]:
         return float(of_images)
     error = part["seed_error"] * math.sqrt(part["seeds"] / seeds)
-    return math.hypot(scipy.stats.t.ppf(1 - significance / 2, seeds - 1) * error, of_images)
+    return math.hypot(scipy.stats.t.ppf(quantile, seeds - 1) * error, of_images)
 
 
-def significant_sign(part: Mapping[str, Any], comparisons: int = 1) -> int:
-    """A measured difference -> 1 or -1 if it is significant, else 0.
+def significant_sign(part: Mapping[str, Any]) -> int:
+    """A judged difference -> 1 or -1 if its interval does not contain 0, else 0."""
+    low, high = part["interval"] or (0, 0)
+    return int(low > 0) - int(high < 0)
 
-    comparisons: among how many differences it is looked for.
+
+def decisive_part(parts: Sequence[Mapping[str, Any]], decision: str) -> Mapping[str, Any]:
+    """All measured differences of a claim, and its verdict -> the one that the verdict rests on.
+
+    The clearest one that refutes the claim, or the weakest of those that confirm it. Of an
+    inconclusive claim, the one that would decide it first: a negative one that would refute it with
+    the fewest seeds or images, else the positive one that needs the most.
     """
-    half = half_width(part, significance=SIGNIFICANCE / comparisons)
-    if half is None or abs(part["difference"]) <= half:
-        return 0
-    return 1 if part["difference"] > 0 else -1
+    if decision == HOLDS:
+        return min(parts, key=lambda part: part["interval"][0])
+    if decision == DOES_NOT_HOLD:
+        refuting = [part for part in parts if significant_sign(part) == -1]
+        return min(refuting, key=lambda part: part["interval"][1])
+
+    def effort(part):
+        return seeds_needed(part) or math.inf, images_needed(part) or 0
+
+    negative = [part for part in parts if part["difference"] < 0]
+    return min(negative, key=effort) if negative else max(parts, key=effort)
 
 
-def seeds_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
-    """All differences of an inconclusive claim -> about how many seeds would decide it.
+def seeds_needed(part: Mapping[str, Any]) -> int | None:
+    """A judged difference -> about how many seeds would make it significant.
 
-    If the differences and their errors stay as they were measured: to refute it where one of them
-    is negative, else to confirm it. None if MAX_SEEDS_NEEDED would not be enough with these images,
-    or if a single seed does not say how much seeds differ.
+    If it and its errors stay as they were measured. None if MAX_SEEDS_NEEDED would not be enough
+    with these images, or if a single seed does not say how much seeds differ.
     """
-
-    def needed(part, significance):
-        for seeds in range(part["seeds"], MAX_SEEDS_NEEDED + 1):
-            half = half_width(part, significance=significance, seeds=seeds)
-            if half is None:
-                return math.inf
-            if half < abs(part["difference"]):
-                return seeds
-        return math.inf
-
-    seeds = _until_decided(parts, needed)
-    return None if math.isinf(seeds) else seeds
+    for seeds in range(part["seeds"], MAX_SEEDS_NEEDED + 1):
+        half = half_width(part, part["confidence"], seeds=seeds)
+        if half is not None and half < abs(part["difference"]):
+            return seeds
+    return None
 
 
-def images_needed(parts: Sequence[Mapping[str, Any]]) -> int | None:
-    """All differences of an inconclusive claim -> the images without which no seeds decide it.
+def images_needed(part: Mapping[str, Any]) -> int | None:
+    """A judged difference -> the images without which no seeds make it significant.
 
-    On the assumptions of seeds_needed; rounded to two digits. None if there are as many, or if a
-    difference is 0.
+    On the assumptions of seeds_needed; rounded down to two digits. None if there are as many, or if
+    the difference is 0.
     """
-
-    def needed(part, significance):
-        half = scipy.stats.norm.ppf(1 - significance / 2) * part["image_error"]
-        if not part["difference"]:
-            return math.inf
-        return part["images"] * (half / part["difference"]) ** 2
-
-    images = _until_decided(parts, needed)
-    if math.isinf(images) or images <= parts[0]["images"]:
+    half = scipy.stats.norm.ppf((1 + part["confidence"]) / 2) * part["image_error"]
+    if half <= abs(part["difference"]) or not part["difference"]:
         return None
-    return int(float(f"{images:.1e}"))
-
-
-def _until_decided(parts, needed):
-    """Differences of a claim, and what each needs at a significance -> what the claim needs."""
-    negative = [needed(part, SIGNIFICANCE / len(parts)) for part in parts if part["difference"] < 0]
-    return min(negative) if negative else max(needed(part, SIGNIFICANCE) for part in parts)
+    images = part["images"] * (half / part["difference"]) ** 2
+    unit = 10 ** max(0, math.floor(math.log10(images)) - 1)
+    return int(images // unit) * unit

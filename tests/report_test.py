@@ -25,13 +25,22 @@ from experiments.result_tables import (
     cells,
     claim_line,
     columns,
-    decisive_part,
     markdown,
     summary_in_markdown,
     verdict_text,
 )
 from experiments.run_list import find_runs
-from experiments.verdicts import half_width, images_needed, seeds_needed, significant_sign
+from experiments.verdicts import (
+    DOES_NOT_HOLD,
+    HOLDS,
+    INCONCLUSIVE,
+    decisive_part,
+    half_width,
+    images_needed,
+    judge,
+    seeds_needed,
+    significant_sign,
+)
 from tests.conftest import ROOT
 
 NUM_IMAGES = 30
@@ -230,7 +239,7 @@ def test_claims_hold_or_not_or_cannot_be_told(tmp_path):
     assert said == {
         "(1, 2, 1) beats (1, 1, 1)": "holds",
         "(1, 2, 4) beats (1, 2, 1)": "does not hold",
-        "a fourth, larger rate does not help": "inconclusive",  # They are equal.
+        "a fourth, larger rate hurts": "inconclusive",  # They are equal.
         "image pooling helps": "inconclusive",  # It was not run.
     }
 
@@ -280,18 +289,20 @@ def test_of_one_training_two_evaluations_are_compared_by_images_alone(tmp_path):
         assert said == "holds (one seed)" if seed == 0 else said.startswith("inconclusive (needs ")
 
 
-def part_of(difference, seed_error, image_error, seeds=3):
+def part_of(difference, seed_error, image_error, seeds=3, comparisons=1):
     errors = {"seed_error": seed_error, "image_error": image_error}
-    return {"difference": difference, "seeds": seeds, "images": 100, **errors}
+    part = {"difference": difference, "seeds": seeds, "images": 100, **errors}
+    return part | judge(part, comparisons)
 
 
 def test_an_interval_is_of_seeds_and_of_images():
     """Student's where all variance is of seeds, normal where it is of images; else a sum."""
-    assert half_width(part_of(0, 0.01, 0)) == pytest.approx(0.04303, rel=1e-3)
-    assert half_width(part_of(0, 0, 0.01)) == pytest.approx(0.01960, rel=1e-3)
-    assert half_width(part_of(0, 0.01, 0.01)) == pytest.approx(0.04728, rel=1e-3)
-    assert half_width(part_of(0, 0.01, 0), seeds=9) == pytest.approx(0.01331, rel=1e-3)
-    assert half_width(part_of(0, None, 0.01)) is None
+    assert half_width(part_of(0, 0.01, 0), 0.95) == pytest.approx(0.04303, rel=1e-3)
+    assert half_width(part_of(0, 0, 0.01), 0.95) == pytest.approx(0.01960, rel=1e-3)
+    assert half_width(part_of(0, 0, 0.01), 0.99) == pytest.approx(0.02576, rel=1e-3)
+    assert half_width(part_of(0, 0.01, 0.01), 0.95) == pytest.approx(0.04728, rel=1e-3)
+    assert half_width(part_of(0, 0.01, 0), 0.95, seeds=9) == pytest.approx(0.01331, rel=1e-3)
+    assert half_width(part_of(0, None, 0.01), 0.95) is None
 
 
 @pytest.mark.parametrize("of_seeds", [0.002, 0.01, 0.02, 0.04, 0.16])
@@ -303,35 +314,33 @@ def test_an_interval_contains_the_true_difference_as_often_as_it_says(num_seeds,
         of_images, each = rng.normal(0, 0.01), rng.normal(0, of_seeds, num_seeds)
         seed_error = each.std(ddof=1) / np.sqrt(num_seeds)
         part = part_of(of_images + each.mean(), seed_error, 0.01, num_seeds)
-        inside += abs(part["difference"]) < half_width(part)
+        inside += abs(part["difference"]) < half_width(part, 0.95)
     assert inside / 4_000 > 0.942  # Of 4,000, the standard deviation is 0.0034.
 
 
 def test_many_differences_refute_a_claim_less_easily():
     """One of them is below 0 by chance more often than the only one."""
-    part = part_of(-0.025, 0, 0.01)
-    assert significant_sign(part) == -1 and significant_sign(part, 5) == 0
-    assert significant_sign(part_of(0.025, 0, 0.01)) == 1
+    assert significant_sign(part_of(-0.025, 0, 0.01)) == -1
+    assert significant_sign(part_of(-0.025, 0, 0.01, comparisons=5)) == 0
+    assert significant_sign(part_of(0.025, 0, 0.01, comparisons=5)) == 1
 
 
-def test_the_seeds_that_a_claim_needs_are_those_at_which_it_is_decided():
-    weak, strong = part_of(0.02, 0.01, 0.005), part_of(0.2, 0.01, 0.005)
-    needed = seeds_needed([weak, strong])
-    assert half_width(weak, seeds=needed) < 0.02 < half_width(weak, seeds=needed - 1)
-    against = part_of(-0.03, 0.01, 0.005)  # It would refute the claim, among three.
-    needed = seeds_needed([weak, strong, against])
-    assert half_width(against, seeds=needed, significance=0.05 / 3) < 0.03
-    assert half_width(against, seeds=needed - 1, significance=0.05 / 3) > 0.03
-    assert images_needed([weak, strong, against]) is None
-    assert seeds_needed([part_of(0.02, None, 0.001, seeds=1)]) is None
+def test_the_seeds_that_a_difference_needs_are_those_at_which_it_is_significant():
+    for difference, confidence in ((0.02, 0.95), (-0.02, 1 - 0.05 / 3)):
+        part = part_of(difference, 0.01, 0.005, comparisons=3)
+        needed = seeds_needed(part)
+        assert half_width(part, confidence, seeds=needed) < 0.02
+        assert half_width(part, confidence, seeds=needed - 1) > 0.02
+        assert images_needed(part) is None
+    assert seeds_needed(part_of(0.02, None, 0.001, seeds=1)) is None
 
 
 def test_where_no_seeds_decide_a_claim_it_says_how_many_images_would():
     """Four times the images halve their error."""
     part = part_of(0.01, 0.01, 0.01)  # The half width of 100 images is 1.96 times the difference.
-    assert seeds_needed([part]) is None and images_needed([part]) == 380  # 100 * 1.96^2 = 384.
-    assert images_needed([part, part_of(0.02, 0.01, 0.005)]) == 380
-    assert images_needed([part_of(0, 0.01, 0.01)]) is None  # As many as one likes.
+    assert seeds_needed(part) is None and images_needed(part) == 380  # 100 * 1.96^2 = 384.
+    assert images_needed(part_of(0.01, 0.01, 0.1)) == 38_000  # 38,415.
+    assert images_needed(part_of(0, 0.01, 0.01)) is None  # As many as one likes.
     claim = {"claim": "", "verdict": "inconclusive", "parts": [part], "parts_not_run": 0}
     claim |= {"seeds_needed": None, "images_needed": 3800}
     assert verdict_text(claim) == "inconclusive (needs over 3,800 images)"
@@ -339,17 +348,34 @@ def test_where_no_seeds_decide_a_claim_it_says_how_many_images_would():
     assert verdict_text(claim) == "inconclusive (needs over 100 seeds)"
 
 
-def test_what_is_shown_of_an_open_claim_leaves_it_open(tmp_path):
-    """Not a smaller difference that is decided."""
-    for seed in range(2):
-        for row, right in (("os16", 0.60), ("os8", 0.63)):
-            add_run(tmp_path, f"table6/{row}", right, seed=seed)
-    add_run(tmp_path, "table10/train8_eval8", 0.30)
-    add_run(tmp_path, "table10/train8_eval16", 0.30)
-    claim = claim_of(tmp_path, "training at 16 and evaluating at 8 is best", "table10")
-    claim["parts_not_run"] = 0
-    first = decisive_part(claim)
-    assert set(first["of"]) != {"train16_eval8", "train16_eval16"} and first["interval"] is None
+def test_a_verdict_rests_on_one_difference():
+    """Of those that are as it says, not on a smaller or greater one."""
+    strong, weak = part_of(0.2, 0.01, 0.005), part_of(0.06, 0.01, 0.005)
+    assert decisive_part([strong, weak], HOLDS) is weak
+    few, many = part_of(0.03, 0.01, 0.005), part_of(0.02, 0.01, 0.005)
+    assert decisive_part([weak, few, many, strong], INCONCLUSIVE) is many
+    nothing = part_of(0.001, 0.01, 0.005)  # These images do not tell it.
+    assert decisive_part([many, nothing, few], INCONCLUSIVE) is nothing
+    against, less = part_of(-0.03, 0.01, 0.005), part_of(-0.02, 0.01, 0.005)
+    assert decisive_part([many, less, against, nothing], INCONCLUSIVE) is against
+    lower, clear = part_of(-0.3, 0.2, 0.005), part_of(-0.2, 0.01, 0.005)
+    assert decisive_part([lower, weak, clear], DOES_NOT_HOLD) is clear
+
+
+def test_what_a_claim_shows_is_what_it_needs(tmp_path):
+    """The number of seeds is that of the difference beside it."""
+    for seed in range(3):
+        for row, right in (("batch4", 0.5), ("batch8", 0.6), ("batch12", 0.61), ("batch16", 0.62)):
+            add_run(tmp_path, f"table9/{row}", right + 0.1 * seed * (row == "batch8"), seed=seed)
+    claim = claim_of(tmp_path, "a larger batch is better", "table9")
+    part = claim["parts"][claim["decisive"]]
+    assert claim["verdict"] == "inconclusive"
+    assert claim["seeds_needed"] == seeds_needed(part)
+    assert claim["images_needed"] == images_needed(part)
+    (terms,) = re.findall(r"\(([^(:]*): ", claim_line(claim))
+    assert terms == " - ".join(part["of"]) and claim_line(claim).endswith("one of 3)")
+    if part["difference"] < 0:
+        assert "(98.3% interval)" in claim_line(claim)
 
 
 def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
@@ -396,12 +422,12 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
 def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6)
     sparse = markdown([collect("table5", "shapes", tmp_path)])
-    assert "| mg121 | 75.93 | - | - | - | - | - | - | not run |" in sparse
+    assert "| mg121 | 75.93 | - | - | - | - | not run |" in sparse
     for row in ("mg121", "mg124"):
         add_run(tmp_path, f"table5/{row}", 0.6)
     result = collect("table5", "shapes", tmp_path)
     part = markdown([result])
-    assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | - | 1 |" in part
+    assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | 1 |" in part
     assert "- image pooling helps: **not run**; differences not run: 1" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
     once = between_markers(readme, part, MARKERS)
@@ -419,7 +445,7 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     add_run(tmp_path, "table5/mg124_pooling", 0.6, scale="voc_mobile")
     results = [collect("table5", scale, tmp_path) for scale in ("shapes", "voc_mobile")]
     text = summary_in_markdown(results)
-    counts, others, _, head, _, *lines, _, explained, _, effort, other = text.splitlines()
+    counts, others, _, explained, _, head, _, *lines, _, effort, other = text.splitlines()
     assert counts == (
         "- `shapes`: of 4 claims, 1 holds, 1 does not, 0 are inconclusive, 2 not run."
     )
@@ -434,32 +460,33 @@ def test_the_summary_has_every_claim_with_its_verdict_at_each_scale(tmp_path):
     # MobileNetV2 has no unit rates.
     assert first == f"| 5 | (1, 2, 1) beats (1, 1, 1) | +0.57 | {cell} | - |"
     assert second.startswith("| 5 | (1, 2, 4) beats (1, 2, 1) | +0.65 | does not hold, -")
-    assert third == "| 5 | a fourth, larger rate does not help | +0.12 | not run | not run |"
-    cell = "inconclusive, +0.00"
+    assert third == "| 5 | a fourth, larger rate hurts | +0.12 | not run | not run |"
+    cell = "inconclusive, +0.00 (one seed)"
     assert fourth == f"| 5 | image pooling helps | +0.63 | not run | {cell} |"
     assert "[docs/results.md](docs/results.md)" in explained
     # 20 and 20 steps of 8 images, at 8 and 4 images per second: a minute each.
     command = "`python -m experiments.run table5:"
     rows = "mg111 table5:mg121 table5:mg124 --scale=shapes --seeds=3"
-    assert effort == f"- 9 training runs, 0.1 hours: {command}{rows}`"
+    assert effort == f"- 9 training runs, 0.1 hours, commit 1234567: {command}{rows}`"
     rows = "mg124 table5:mg124_pooling --scale=voc_mobile"
-    assert other == f"- 2 training runs, 0.0 hours: {command}{rows}`"
+    assert other == f"- 2 training runs, 0.0 hours, commit 1234567: {command}{rows}`"
     add_run(tmp_path, "table5/mg124_rate24", 0.6, scale="voc_mobile")
     whole = summary_in_markdown([collect("table5", "voc_mobile", tmp_path)])
     assert "`python -m experiments.run table5 --scale=voc_mobile`" in whole
 
 
 def test_the_summary_sets_like_against_like(tmp_path):
-    """Of a claim of several differences, the least and the greatest of the paper's and of ours."""
+    """Of a claim of several differences, the range of the paper's and the decisive one of ours."""
     for row, right in (("batch4", 0.5), ("batch8", 0.6), ("batch12", 0.65)):
         add_run(tmp_path, f"table9/{row}", right)
     for seed in range(2):
         add_run(tmp_path, "table9/batch16", 0.7, seed=seed)
         add_run(tmp_path, "table6/os8", 0.8, seed=seed)
     results = [collect(table, "shapes", tmp_path) for table in ("table6", "table9")]
-    ours = [100 * part["difference"] for part in results[1]["claims"][0]["parts"]]
     text = summary_in_markdown(results)
-    cell = f"inconclusive, {min(ours):+.2f} to {max(ours):+.2f}"
+    (claim,) = results[1]["claims"]
+    part = claim["parts"][claim["decisive"]]
+    cell = f"inconclusive, {100 * part['difference']:+.2f} (one seed)"
     assert f"| 9 | a larger batch is better | +0.72 to +11.33 | {cell} |" in text
     two, one = "table6:os16 table6:os8 --scale=shapes --seeds=2", "table9 --scale=shapes"
     run = "python -m experiments.run"
@@ -480,7 +507,9 @@ def test_the_page_needs_no_other_file_and_links_to_the_runs_pages(tmp_path):
     assert f"<h1>Report of {tmp_path}</h1>" in text and "Table 1: ResNet-50 with block7" in text
     sources = re.findall(r'src="([^"]*)"', text)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    links = set(re.findall(r'href="([^"]*)"', text))
+    links = set(re.findall(r'href="([^#"]*)"', text))
+    targets = set(re.findall(r'href="#([^"]*)"', text))
+    assert targets == {"claims", "shapes"} and all(f'id="{name}"' in text for name in targets)
     assert links == {"../shapes/table1/os256/eval.html"}
     assert (page.parent / links.pop()).read_text() == "its page"
     for _, verdict in re.findall(r"<li>([^:]*): <b>(.*?)</b>", text):

@@ -15,7 +15,7 @@ import pytest
 from data.files import write_text
 from experiments import base, run, tables
 from experiments.plan import Work, matches_config, plan, remaining
-from experiments.run import lock_folder, parse_shard, run_all, select_shard
+from experiments.run import lock_folder, parse_shard, ranges_text, run_all, select_shard
 from tests.conftest import ROOT
 
 # Stands for train.py and eval.py: notes that it ran, and leaves what it was asked for.
@@ -293,6 +293,10 @@ def test_a_row_may_be_asked_for_as_it_is_printed():
     assert tables.find_rows(["table5/mg111"]) == tables.find_rows(["table5:mg111"])
 
 
+def test_the_jobs_of_an_array_are_named_in_ranges():
+    assert ranges_text([1, 2, 3, 5, 7, 8]) == "1-3,5,7-8" and ranges_text([4]) == "4"
+
+
 @pytest.mark.parametrize("text", ["0/8", "9/8", "2", "a/b", "1/0", "-1/2"])
 def test_what_is_no_part_is_refused(text):
     with pytest.raises(ValueError, match=f"--shard must be K/N, .*; got {text}"):
@@ -321,6 +325,13 @@ def test_a_dry_run_prints_commands_and_costs_and_runs_nothing(tmp_path, monkeypa
     command = f"python -m experiments.run table5:mg111 --scale=shapes --seeds=3 --runs={tmp_path}"
     array = "#SBATCH --array=1-3 --gpus=1 --requeue"
     assert out.endswith(f"{array}\n{command} --shard=$SLURM_ARRAY_TASK_ID/3\n")
+    monkeypatch.setattr(sys, "argv", ["run", "table11", "--scale=shapes", "--dry_run"])
+    run.main()
+    out = capsys.readouterr().out
+    for gpus, number in ((1, "1"), (2, "2"), (4, "3"), (8, "4")):
+        array = f"#SBATCH --array={number} --gpus={gpus} --requeue"
+        assert f"\n{array}\npython -m experiments.run table11 --scale=shapes --shard=" in out
+    assert out.endswith("--shard=$SLURM_ARRAY_TASK_ID/4\n")
     monkeypatch.setattr(sys, "argv", ["run", "table7", "--scale=shapes", "--dry_run"])
     with pytest.raises(SystemExit, match="None of these rows is available at the scale shapes"):
         run.main()
