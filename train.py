@@ -95,6 +95,7 @@ from training.preemption import (
     PREEMPTED,
     WORKER_LOST,
     Preempted,
+    postponed_signals,
     preempt,
     wait_for_chief,
 )
@@ -159,7 +160,6 @@ def train(
             message = save_nonfinite_step(builder, config, workdir, *error.args)
         raise ValueError(message) from error
     except (KeyboardInterrupt, Preempted):
-        # A step is one call into TensorFlow, which an interrupt cannot cut in two.
         if recorder:
             with contextlib.suppress(FloatingPointError):
                 recorder.save(state.steps_taken())
@@ -193,8 +193,9 @@ def fit(
     scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
     iterator = iter(batches)
     for step in range(state.steps_taken() + 1, config.steps + 1):
-        learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
-        values = [float(value) for value in train_step(*next(iterator))]
+        with postponed_signals():
+            learning_rate = float(state.optimizer.learning_rate)  # Of this step, not of the next.
+            values = [float(value) for value in train_step(*next(iterator))]
         if not all(map(math.isfinite, values[:2] if scaled else values)):
             names = ("loss", "regularization", "gradient norm")
             told = (f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))

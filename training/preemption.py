@@ -1,7 +1,10 @@
 """How a run ends early: Ctrl-C, SIGTERM, lost workers, and the exit codes."""
 
+import contextlib
 import os
 import signal
+import threading
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -21,6 +24,30 @@ SECONDS_FOR_CHIEF = 20  # To save, before another worker leaves too; clusters wa
 
 class Preempted(BaseException):
     """SIGTERM came, as when a cluster takes a machine back."""
+
+
+@contextlib.contextmanager
+def postponed_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM in this context take effect on the way out of it.
+
+    A run that got Ctrl-C within a step once ended with a segmentation fault in tf.constant, where
+    TensorFlow calls Python, and thus handlers of signals. The cause was not found.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread runs handlers.
+        return
+    came = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handlers = {
+        each: signal.signal(each, lambda number, _: came.append(number)) for each in signals
+    }
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for each in dict.fromkeys(came):
+            signal.raise_signal(each)
 
 
 def preempt(*_) -> None:
