@@ -199,12 +199,16 @@ def select_shard(works: Sequence[Work], shard: tuple[int, int]) -> list[Work]:
 
 def chains_of(works: Sequence[Work]) -> list[list[Work]]:
     """Works -> those that start from other weights than a work's, each with those that follow."""
-    chains = {}  # By the folder of each of their works.
+    chains, chain_of = [], {}  # The latter by the folder of each work.
     for work in works:
-        chain = chains[work.starts_from] if work.starts_from else []
-        chains[work.folder] = chain
+        if work.starts_from:
+            chain = chain_of[work.starts_from]
+        else:
+            chain = []
+            chains.append(chain)
+        chain_of[work.folder] = chain
         chain.append(work)
-    return list({id(chain): chain for chain in chains.values()}.values())
+    return chains
 
 
 def parse_shard(text: str) -> tuple[int, int]:

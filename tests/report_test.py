@@ -362,6 +362,18 @@ def test_a_verdict_rests_on_one_difference():
     assert decisive_part([lower, weak, clear], DOES_NOT_HOLD) is clear
 
 
+def test_what_is_shown_of_an_open_claim_leaves_it_open(tmp_path):
+    """Not a smaller difference that is decided."""
+    for seed in range(2):
+        for row, right in (("os16", 0.60), ("os8", 0.63)):
+            add_run(tmp_path, f"table6/{row}", right, seed=seed)
+    add_run(tmp_path, "table10/train8_eval8", 0.30)
+    add_run(tmp_path, "table10/train8_eval16", 0.30)
+    claim = claim_of(tmp_path, "training at 16 and evaluating at 8 is best", "table10")
+    first = claim["parts"][claim["decisive"]]
+    assert set(first["of"]) != {"train16_eval8", "train16_eval16"} and first["interval"] is None
+
+
 def test_what_a_claim_shows_is_what_it_needs(tmp_path):
     """The number of seeds is that of the difference beside it."""
     for seed in range(3):
@@ -374,8 +386,7 @@ def test_what_a_claim_shows_is_what_it_needs(tmp_path):
     assert claim["images_needed"] == images_needed(part)
     (terms,) = re.findall(r"\(([^(:]*): ", claim_line(claim))
     assert terms == " - ".join(part["of"]) and claim_line(claim).endswith("one of 3)")
-    if part["difference"] < 0:
-        assert "(98.3% interval)" in claim_line(claim)
+    assert part["difference"] < 0 and "(98.3% interval)" in claim_line(claim)
 
 
 def test_a_claim_shows_what_decided_it_and_what_was_not_run(tmp_path):
