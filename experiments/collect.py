@@ -22,7 +22,7 @@ from experiments.plan import (
     plan,
     weights_file,
 )
-from experiments.verdicts import Score, t_interval, verdict
+from experiments.verdicts import FAILED, NOT_RUN, RUN, Score, t_interval, verdict
 from training.run_folder import flat, read_config
 
 # The protocol that the numbers of a column share. Rows may differ in how they are predicted.
@@ -54,10 +54,11 @@ def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None
     """
     scores, rows = {}, {}
     for name, row in tables.find_rows([table]).items():
-        scores[name], status = find_scores(name, scale, runs)
-        rows[name] = {"paper": row.paper_miou, "run": row.shares or name, "status": status}
+        scores[name], status, notes = find_scores(name, scale, runs)
+        rows[name] = {"paper": row.paper_miou, "run": row.shares or name}
+        rows[name] |= {"status": status, "notes": notes}
     scores = {name: seeds for name, seeds in scores.items() if seeds}
-    if not scores and all(row["status"].startswith("not run") for row in rows.values()):
+    if not scores and all(row["status"] == NOT_RUN for row in rows.values()):
         return None
     shared = check_shared_protocol(scores)
     draws = {}
@@ -87,19 +88,24 @@ def is_of_scale(claim: Claim, table: str, scale: str) -> bool:
     return not any(tables.row_of(row, scale).unavailable for row in rows)
 
 
-def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Score], str]:
-    """A row's name -> its scores by seed, and its status in words.
+def find_scores(
+    name: str, scale: str, runs: pathlib.Path
+) -> tuple[dict[int, Score], str, list[str]]:
+    """A row's name -> its scores by seed, its status, and notes on it.
 
-    Only runs with the row's current config count, evaluated after their last step and with the
-    row's inference.
+    The status is RUN, FAILED or NOT_RUN. Only runs with the row's current config count, evaluated
+    after their last step and with the row's inference.
     """
-    row, scores, notes = tables.row_of(name, scale), {}, []
+    row, scores, failed, notes = tables.row_of(name, scale), {}, False, []
     if row.unavailable:
-        return {}, f"not run: {row.unavailable}"
+        return {}, NOT_RUN, [row.unavailable]
     for seed in range(MAX_SEEDS):
-        if not folder_of(runs, row.shares or name, scale, seed).exists():
+        folder = folder_of(runs, row.shares or name, scale, seed)
+        if not folder.exists():
             continue  # Before its config is built, which takes as long as everything else.
         score, seed_notes = find_score(name, row, scale, seed, runs)
+        if failure := read_failure(folder):
+            failed, seed_notes = True, [f"failed: {failure}", *seed_notes]
         if score:
             scores[seed] = score
         notes += [f"seed {seed}: {note}" if seed else note for note in seed_notes]
@@ -108,12 +114,10 @@ def find_scores(name: str, scale: str, runs: pathlib.Path) -> tuple[dict[int, Sc
         result = next(iter(scores.values())).result
         if result["official_images"] != result["num_images"]:
             notes.append(f"on {result['num_images']} of {result['official_images']} images")
-        return scores, "; ".join(["run", *notes])
+        return scores, RUN, notes
     if not notes and row.devices > 1:
         notes.append(f"needs {row.devices} devices")
-    return {}, (
-        "; ".join(notes) if notes and "failed" in notes[0] else ": ".join(["not run", *notes])
-    )
+    return {}, FAILED if failed else NOT_RUN, notes
 
 
 def find_score(
@@ -123,8 +127,6 @@ def find_score(
     (work,) = plan({name: row}, scale=scale, seed=seed, runs=runs)[-1:]
     file, _ = evaluation_of(tables.config_of(name, scale), work.config)
     score, notes = None, []
-    if (work.folder / "failure.json").exists():
-        notes.append(f"failed: {read_failure(work.folder)}")
     if work.inference[file] is None:
         if (work.folder / file).exists():
             notes.append("predicted: only the server has the labels")
@@ -152,9 +154,12 @@ def read_score(work: Work, file: str) -> Score:
 
 
 def read_failure(folder: pathlib.Path) -> str:
-    """A run folder with failure.json -> the error message in it."""
+    """A run folder -> the error message in its failure.json; empty if it has none."""
+    file = folder / "failure.json"
+    if not file.exists():
+        return ""
     try:
-        return str(json.loads((folder / "failure.json").read_text())["said"])[:200]
+        return str(json.loads(file.read_text())["said"])[:200]
     except (ValueError, KeyError, TypeError):
         return "failure.json is damaged"
 

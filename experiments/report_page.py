@@ -17,6 +17,7 @@ from experiments.result_tables import (
     claim_line,
     columns,
     scales_of,
+    shared_notes,
     summary,
     table_number,
     topic_of,
@@ -162,6 +163,7 @@ def _table_in_html(result, runs, page_dir):
         rows.append([html.escape(name), *texts, run, status])
     head = [*head[:-1], "run", head[-1]]
     head, *rows = without_empty_columns([head, *rows])
+    notes = shared_notes(result)
     lines = "".join(f"<li>{html.escape(claim_line(claim))}</li>" for claim in result["claims"])
     claims = re.sub(r"[*]{2}(.*?)[*]{2}", r"<b>\1</b>", lines)  # Bold in Markdown.
     plots = "".join(embed_png(png, title) for title, png in plot_pair(result).items())
@@ -176,6 +178,7 @@ def _table_in_html(result, runs, page_dir):
         published = f"<p>Other methods, as the paper lists them: {html.escape(published)}.</p>"
     return (
         f"<h3>Table {table_number(result)}: {html.escape(topic_of(result['table']))}</h3>"
+        + (f"<p>All rows with a number: {html.escape('; '.join(notes))}.</p>" if notes else "")
         + _table(head, rows)
         + (f"<p>{CLAIMS_TITLE}</p><ul>{claims}</ul>" if claims else "")
         + plots

@@ -9,8 +9,11 @@ from experiments import tables
 from experiments.claims import CLAIMS
 from experiments.publish import json_name
 from experiments.verdicts import (
+    FAILED,
     INCONCLUSIVE,
     MAX_SEEDS_NEEDED,
+    NOT_RUN,
+    RUN,
     VERDICTS,
     paper_difference,
 )
@@ -21,7 +24,6 @@ SUMMARY_WORDS = (
     "seeds and images: 95%, or wider for one of several that would refute the claim. Of several, "
     "the paper's are a range, and ours is the decisive one."
 )
-NOT_RUN = "not run"
 
 
 def columns(scale: str) -> list[str]:
@@ -37,10 +39,10 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
     A difference is reported only at the paper's scale and for the whole split. The hours of a
     training run that several rows share are shown at the first of them.
     """
-    lines, trained = [], set()
+    lines, trained, shared = [], set(), shared_notes(result)
     for name, row in result["rows"].items():
         paper = "-" if row["paper"] is None else f"{row['paper']:.2f}"
-        status = row["status"].replace("|", "/")
+        status = status_text(row, shared).replace("|", "/")
         if "miou" not in row:
             lines.append([name, paper, *["-"] * 6, status])
             continue
@@ -54,6 +56,27 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
         lines.append([name, paper, *numbers, status])
         trained.add(row["run"])
     return lines
+
+
+def shared_notes(result: Mapping[str, Any]) -> list[str]:
+    """The contents of a table's JSON -> the notes that all of its rows with a number have.
+
+    Empty if fewer than two rows have one.
+    """
+    if num_rows_run(result) < 2:
+        return []
+    first, *others = [row["notes"] for row in result["rows"].values() if "miou" in row]
+    return [note for note in first if all(note in notes for notes in others)]
+
+
+def status_text(row: Mapping[str, Any], shared: Sequence[str]) -> str:
+    """A row in the JSON, and notes that the table's title has -> the row's status and its notes."""
+    status, notes = row["status"], [note for note in row["notes"] if note not in shared]
+    if status == FAILED:
+        return "; ".join(notes)  # One of which says so, and of which seed.
+    if not notes:
+        return status
+    return f"{status}{'; ' if status == RUN else ': '}{'; '.join(notes)}"
 
 
 def without_empty_columns(lines: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -276,16 +299,21 @@ def json_link(result: Mapping[str, Any]) -> str:
     return f"../experiments/results/{json_name(result)}"
 
 
+def title_in_markdown(result: Mapping[str, Any]) -> str:
+    """The contents of a table's JSON -> its title, and what all of its numbers share."""
+    parts = [f"**Table {table_number(result)}**, scale `{result['scale']}`"]
+    if protocol := result["shared_protocol"]:  # Empty if no row has a number.
+        parts += [f"{protocol['dataset']} {protocol['split']}", *shared_notes(result)]
+    if commits := {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}:
+        parts.append(f"scored by commit {', '.join(sorted(map(str, commits)))}")
+    return f"{', '.join(parts)} ([json]({json_link(result)}))"
+
+
 def table_in_markdown(result: Mapping[str, Any]) -> list[str]:
     """The contents of a table's JSON -> its title, table, claims and plots in Markdown."""
-    scale = result["scale"]
-    commits = {s["commit"] for row in result["rows"].values() for s in row.get("seeds", [])}
-    shared = result["shared_protocol"]
     return [
-        f"**Table {table_number(result)}**, scale `{scale}`, {shared['dataset']} "
-        f"{shared['split']}, scored by commit {', '.join(sorted(map(str, commits)))} "
-        f"([json]({json_link(result)}))",
-        markdown_table(without_empty_columns([columns(scale), *cells(result)])),
+        title_in_markdown(result),
+        markdown_table(without_empty_columns([columns(result["scale"]), *cells(result)])),
         "\n".join(f"- {claim_line(claim)}" for claim in result["claims"]),
         " ".join(
             f"![{title}](../experiments/results/plots/{file})"

@@ -29,6 +29,7 @@ from experiments import tables
 from experiments.claims import Claim
 
 HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = VERDICTS = ("holds", "does not hold", "inconclusive")
+RUN, FAILED, NOT_RUN = "run", "failed", "not run"  # What became of a row.
 SIGNIFICANCE = 0.05
 MAX_SEEDS_NEEDED = 100  # More are not worth a number.
 

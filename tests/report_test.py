@@ -26,7 +26,10 @@ from experiments.result_tables import (
     claim_line,
     columns,
     markdown,
+    shared_notes,
+    status_text,
     summary_in_markdown,
+    table_in_markdown,
     verdict_text,
 )
 from experiments.run_list import find_runs
@@ -112,17 +115,34 @@ def test_rows_are_shown_with_their_intervals_and_those_without_a_run_say_why(tmp
     low, high = twice["seed_interval"]  # Student's, of two: 12.7 times half of their difference.
     half = 12.706 * abs(np.diff([seed["miou"] for seed in twice["seeds"]])[0]) / 2
     assert high - twice["miou"] == pytest.approx(half, rel=1e-3) and low < twice["miou"]
-    assert once["seed_interval"] is None and once["status"] == "run"
+    assert once["seed_interval"] is None and status_text(once, []) == "run"
     assert once["miou"] == json.loads(file.read_text())["miou"]
     assert rows["mg121"] == {
         "paper": 75.93,
         "run": "table5/mg121",
-        "status": "failed: error: no luck",
+        "status": "failed",
+        "notes": ["failed: error: no luck"],
     }
+    assert status_text(rows["mg121"], []) == "failed: error: no luck"
     write_json(folder_of(tmp_path, "table5/mg111", "shapes", 1) / "failure.json", {"said": "late"})
     rows = collect("table5", "shapes", tmp_path)["rows"]
-    assert rows["mg111"]["status"] == "run; seed 1: failed: late"
-    assert rows["mg124_rate24"]["status"] == "not run"
+    assert status_text(rows["mg111"], []) == "run; seed 1: failed: late"
+    assert status_text(rows["mg124_rate24"], []) == "not run"
+
+
+def test_a_row_of_which_no_seed_could_be_scored_failed_if_one_of_them_did(tmp_path):
+    file = add_run(tmp_path, "table5/mg121", 0.6)
+    file.unlink()
+    failed = folder_of(tmp_path, "table5/mg121", "shapes", 1)
+    failed.mkdir()
+    write_json(failed / "failure.json", {"said": "no luck", "exit_code": 1})
+    result = collect("table5", "shapes", tmp_path)
+    row = result["rows"]["mg121"]
+    assert row["status"] == "failed" and "miou" not in row
+    assert status_text(row, []) == "eval.json is missing; seed 1: failed: no luck"
+    assert table_in_markdown(result)[0] == (
+        "**Table 5**, scale `shapes` ([json](../experiments/results/shapes_table5.json))"
+    )
 
 
 def test_weights_of_a_file_are_named(tmp_path):
@@ -132,12 +152,28 @@ def test_weights_of_a_file_are_named(tmp_path):
         config["init_from"]["path"] = "weights/mobilenet.tflite"
         write_json(file.with_name("config.json"), config)
     result = collect("table5", "voc_mobile_aspp", tmp_path)
-    assert result["rows"]["mg124"]["status"] == "run; from mobilenet.tflite"
+    row = result["rows"]["mg124"]
+    assert status_text(row, []) == "run; from mobilenet.tflite"
+    assert shared_notes(result) == []  # What one row has alone stays with it.
     for row in ("mg124_pooling", "mg124_rate24"):
         for seed in (0, 1):
             add_run(tmp_path, f"table5/{row}", 0.6, scale="voc_mobile_aspp", seed=seed)
     result = collect("table5", "voc_mobile_aspp", tmp_path)
     assert "voc_mobile_aspp --seeds=2 --imagenet=FILE`" in summary_in_markdown([result])
+
+
+def test_what_is_noted_on_all_rows_is_said_once_in_the_tables_title(tmp_path):
+    for row in ("mg124", "mg124_pooling", "mg124_rate24"):
+        file = add_run(tmp_path, f"table5/{row}", 0.6, scale="voc_mobile_aspp")
+        changed(file, official_images=1449)
+        config = json.loads(file.with_name("config.json").read_text())
+        config["init_from"]["path"] = f"weights/{'other' if row == 'mg124' else 'same'}.tflite"
+        write_json(file.with_name("config.json"), config)
+    result = collect("table5", "voc_mobile_aspp", tmp_path)
+    title, rows, *_ = table_in_markdown(result)
+    assert ", on 30 of 1449 images, scored by" in title
+    assert "on 30 of" not in rows and "tflite" not in title
+    assert rows.count("run; from same.tflite") == 2 and rows.count("run; from other.tflite") == 1
 
 
 def test_all_seeds_are_scored_on_the_same_resampled_images(tmp_path):
@@ -161,7 +197,7 @@ def test_what_is_not_the_rows_own_has_no_part_in_it(tmp_path):
         row = collect("table6", "shapes", tmp_path)
         for path, content in before.items():
             path.write_bytes(content)
-        return row and (row["rows"]["os8"]["status"], "miou" in row["rows"]["os8"])
+        return row and (status_text(row["rows"]["os8"], []), "miou" in row["rows"]["os8"])
 
     assert status() == ("run", True)
     add_run(tmp_path, "table6/os16", 0.5)
@@ -187,7 +223,7 @@ def test_a_part_of_a_split_is_not_set_against_the_paper(tmp_path):
     file = add_run(tmp_path, "table5/mg111", 0.6, scale="paper")
     changed(file, official_images=1449)
     result = collect("table5", "paper", tmp_path)
-    assert result["rows"]["mg111"]["status"] == "run; on 30 of 1449 images"
+    assert status_text(result["rows"]["mg111"], []) == "run; on 30 of 1449 images"
     assert cells(result)[0][3] == "-"
 
 
