@@ -149,8 +149,9 @@ def read_score(work: Work, file: str) -> Score:
         raise ValueError(f"{file} is missing")
     if not is_complete(work, file):
         raise ValueError(f"{work.folder / file} is of another step or inference")
+    hours = training_hours(work.folder, work.config.train_data.batch_size)
     weights = weights_file(flat(as_data(read_config(work.folder))))
-    return Score(*read_evaluation(work.folder / file), training_hours(work.folder), weights)
+    return Score(*read_evaluation(work.folder / file), hours, weights)
 
 
 def read_failure(folder: pathlib.Path) -> str:
@@ -164,9 +165,9 @@ def read_failure(folder: pathlib.Path) -> str:
         return "failure.json is damaged"
 
 
-def training_hours(folder: pathlib.Path) -> float:
+def training_hours(folder: pathlib.Path, batch_size: int) -> float:
     """A run folder -> the hours spent in training steps, without evaluations, from its log.csv."""
-    batch_size, before, seconds = read_config(folder).train_data.batch_size, 0, 0.0
+    before, seconds = 0, 0.0
     with (folder / "log.csv").open() as file:
         for line in csv.DictReader(file):
             step = int(line["step"])

@@ -260,7 +260,9 @@ def test_rows_of_other_images_or_labels_share_no_column(tmp_path):
 
 def test_hours_are_those_of_the_steps(tmp_path):
     file = add_run(tmp_path, "table5/mg111", 0.6)
-    assert training_hours(file.parent) == pytest.approx((20 * 8 / 8 + 20 * 8 / 4) / 3600)
+    assert training_hours(file.parent, batch_size=8) == pytest.approx(
+        (20 * 8 / 8 + 20 * 8 / 4) / 3600
+    )
 
 
 def verdicts(tmp_path, table, **rights):
