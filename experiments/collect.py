@@ -61,12 +61,13 @@ def collect(table: str, scale: str, runs: pathlib.Path) -> dict[str, Any] | None
     if not scores and all(row["status"] == NOT_RUN for row in rows.values()):
         return None
     shared = check_shared_protocol(scores)
-    draws = {}
+    draws, changed = {}, tables.changed_settings(scores, scale)
     for name, seeds in scores.items():
         draws[name] = {
             seed: mean_over_classes(resampled_ious(score.counts.confusions))
             for seed, score in seeds.items()
         }
+        rows[name] |= {"changed": changed[name]}
         rows[name] |= summarize(seeds, np.mean(list(draws[name].values()), axis=0))
     return {
         "table": table,

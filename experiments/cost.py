@@ -26,10 +26,11 @@ MobileNetV2, output_stride 8 and 16, crops of 129 to 513, batches of 2 to 8, 0.1
 errors of at most 6%, but for two of 11% and 13%. Two measurements of one network differed by up to
 13%. Other devices may differ.
 
-The hours of one GPU follow from the multiply-adds and its peak at the run's precision, of which a
-step is assumed to reach 30%: no GPU was measured. With --calibrate each run takes 20 steps of
-random pixels here, in its own process, to estimate images per second and hours here. Evaluations
-are not counted. A run of several tables counts in the first of them.
+The hours of one GPU: a training step is taken to be three predictions of its batch of crops, at 30%
+of the GPU's peak at the run's precision. Taps of atrous convs on padding do not count there. No GPU
+was measured. Memory and hours are of the whole batch on one GPU. With --calibrate each run takes 20
+steps of random pixels here, in its own process, to estimate images per second and hours here.
+Evaluations are not counted. A run of several tables counts in the first of them.
 """
 
 import argparse

@@ -18,9 +18,9 @@ Columns: `ours` is the mean over seeds. The 95% CI (images) comes from a bootstr
 same ones for all seeds; the 95% CI (seeds) is Student's. A claim of the paper is about differences
 of rows, seed by seed and image by image. The 95% interval of a difference adds both variances, over
 seeds and over images. A claim holds if all of its intervals are above 0. It does not hold if one of
-them is below 0, at 5% / m if they are m. Otherwise it is inconclusive, and the report says about
-how many seeds would decide it. Only seeds that both sides have count. A single seed decides nothing
-between different training runs.
+them is below 0; of m differences, a negative one is judged by its interval of 1 - 5% / m. Otherwise
+it is inconclusive, and the report says about how many seeds or images it needs. Only seeds that
+both sides have count. A single seed decides nothing between different training runs.
 """
 
 import pathlib

@@ -27,6 +27,7 @@ from experiments.run_list import HEADER, Run, page_of
 
 # The words of a table, explained below it.
 COLUMN_WORDS = {
+    "changed": "what the scale changes of the fields that rows of this table set.",
     "paper": "the paper's mIoU, in percent.",
     "ours": "our mIoU, in percent: the mean over seeds.",
     "difference": "ours minus the paper's; only at the paper's scale and on the whole split.",
@@ -59,8 +60,8 @@ VERDICT_WORDS = {
     ),
     "is inconclusive": (
         "neither is the case. In parentheses, about how many seeds would decide it, if the "
-        "differences stay as they are; or how many images, where no number of seeds would decide "
-        "it with these. One seed does not say how much seeds differ."
+        "differences stay as they are; where none would with these images, how many images it "
+        "needs at least, and seeds with any number of them. One seed does not say how seeds differ."
     ),
     "is not run": "some of its rows have not been run.",
 }

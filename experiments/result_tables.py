@@ -20,16 +20,18 @@ from experiments.verdicts import (
 
 RESULTS_PAGE = "docs/results.md"  # Where the README's summary points.
 SUMMARY_WORDS = (
-    "Differences in points of mIoU, positive if the claim holds, ± half of their interval over "
-    "seeds and images: 95%, or wider for one of several that would refute the claim. Of several, "
-    "the paper's are a range, and ours is the decisive one."
+    "Differences in points of mIoU, positive if the claim holds, ± half of their 95% interval over "
+    "seeds and images. Of a claim with several, the paper's are a range, and ours is the one that "
+    "the verdict rests on; if that is negative, its interval is wider (Bonferroni). Claims are not "
+    "corrected for one another."
 )
 
 
 def columns(scale: str) -> list[str]:
     """A scale -> the header of a table at that scale."""
     ours = "ours" if scale == "paper" else f"ours, `{scale}`"
-    names = ["row", "paper", ours, "difference", "seeds", "95% CI (images)", "95% CI (seeds)"]
+    names = ["row", "changed", "paper", ours, "difference", "seeds"]
+    names += ["95% CI (images)", "95% CI (seeds)"]
     return [*names, "training hours", "status"]
 
 
@@ -44,7 +46,7 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
         paper = "-" if row["paper"] is None else f"{row['paper']:.2f}"
         status = status_text(row, shared).replace("|", "/")
         if "miou" not in row:
-            lines.append([name, paper, *["-"] * 6, status])
+            lines.append([name, "-", paper, *["-"] * 6, status])
             continue
         difference = "-"
         if result["scale"] == "paper" and row["paper"] is not None and row["whole_split"]:
@@ -53,9 +55,18 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
         numbers = [percent(row["miou"]), difference, str(len(row["seeds"]))]
         numbers += [interval_text(row["image_interval"]), interval_text(row["seed_interval"])]
         numbers.append("shared" if row["run"] in trained else hours)
-        lines.append([name, paper, *numbers, status])
+        lines.append([name, changed_text(row["changed"]), paper, *numbers, status])
         trained.add(row["run"])
     return lines
+
+
+def changed_text(changed: Mapping[str, Any]) -> str:
+    """A row's fields that a scale changes -> `batch_size 2` or `atrous_rates (2,4,6)`; or `-`."""
+    texts = []
+    for field, value in changed.items():
+        text = f"({','.join(map(str, value))})" if isinstance(value, (list, tuple)) else value
+        texts.append(f"{field.rpartition('.')[2]} {text}")
+    return ", ".join(texts) or "-"
 
 
 def shared_notes(result: Mapping[str, Any]) -> list[str]:
@@ -114,16 +125,17 @@ def verdict_text(claim: Mapping[str, Any]) -> str:
     said = verdict_of(claim)
     if said == NOT_RUN:
         return said
+    part = claim["parts"][claim["decisive"]]
     if said != INCONCLUSIVE:
-        one_seed = any(part["seeds"] == 1 for part in claim["parts"])
-        return f"{said} (one seed)" if one_seed else said
-    if any(part["seed_error"] is None for part in claim["parts"]):
+        return f"{said} (one seed)" if part["seeds"] == 1 else said
+    if part["seed_error"] is None:
         return f"{said} (one seed)"
-    if claim["images_needed"]:
-        return f"{said} (needs over {claim['images_needed']:,} images)"
-    seeds = claim["seeds_needed"]
-    need = f"over {MAX_SEEDS_NEEDED}" if seeds is None else f"about {seeds}"
-    return f"{said} (needs {need} seeds)"
+    seeds, images = claim["seeds_needed"], claim["images_needed"]
+    if not images:
+        need = f"over {MAX_SEEDS_NEEDED}" if seeds is None else f"about {seeds}"
+        return f"{said} (needs {need} seeds)"
+    more_seeds = "" if seeds == part["seeds"] else f" and {seeds or MAX_SEEDS_NEEDED} seeds"
+    return f"{said} (needs over {images:,} images{more_seeds})"
 
 
 def difference_text(part: Mapping[str, Any]) -> str:
@@ -207,14 +219,15 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
 
     A command for each number of seeds, if tables differ in it.
     """
-    trainings = {
-        (row["run"], seed["seed"]): seed
+    scored = [
+        (row["run"], seed)
         for result in results
         for row in result["rows"].values()
         for seed in row.get("seeds", [])
-    }
+    ]
+    trainings = {(run, seed["seed"]): seed for run, seed in scored}
     hours = sum(training["hours"] for training in trainings.values())
-    commits = sorted({str(training["commit"]) for training in trainings.values()})
+    commits = sorted({str(seed["commit"]) for _, seed in scored})
     by_seeds = {}
     for result in results:
         if num_rows_run(result) > 1:
@@ -228,7 +241,8 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
             command.append("--imagenet=FILE")
         commands.append(f"`{' '.join(command)}`")
     return (
-        f"{len(trainings)} training runs, {hours:.1f} hours, commit {', '.join(commits)}: "
+        f"{len(trainings)} training {'run' if len(trainings) == 1 else 'runs'}, {hours:.1f} hours, "
+        f"commit {', '.join(commits)}: "
         f"{', '.join(commands)}"
     )
 

@@ -5,8 +5,8 @@
 
 The paper does not say how these rows are trained. Our choice: stage 1's protocol with a batch of
 16, evaluation at the output_stride of training, and unit rates (1, 1, 1), since 73.88 is in Table 2
-too. At smaller scales crops grow with the stride (129 to 257 pixels for shapes), which can only
-help coarse rows.
+too. At smaller scales crops grow with the stride (129 to 257 pixels for shapes), so that features
+align with pixels. What exceeds the images is padding, which coarse rows see more of.
 """
 
 from experiments import base

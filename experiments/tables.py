@@ -6,6 +6,7 @@ named by their folder in runs/: `base`, `protocols/coco`, `table3/mg121_block7`.
 
 from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import Any
 
 import ml_collections
 
@@ -88,6 +89,20 @@ def config_of(run: str, scale: str = "paper") -> ml_collections.ConfigDict:
         return base.get_config(scale)
     table, _, row = run.partition("/")
     return _find_module(table).get_config(f"{row}@{scale}")
+
+
+def changed_settings(rows: Iterable[str], scale: str) -> dict[str, dict[str, Any]]:
+    """Rows of a table -> those of the fields that any of them sets which a scale changes, by row.
+
+    Each with its value at the scale: `train_data.batch_size` of Table 9's batch4 is 2 for shapes.
+    """
+    fields = dict.fromkeys(field for name in rows for field in row_of(name).overrides)
+    changed = {}
+    for name in rows:
+        configs = config_of(name), config_of(name, scale)
+        values = {field: [base.config_value(each, field) for each in configs] for field in fields}
+        changed[name] = {field: ours for field, (paper, ours) in values.items() if ours != paper}
+    return changed
 
 
 def config_flag(run: str, scale: str = "paper") -> str:

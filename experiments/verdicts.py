@@ -31,7 +31,7 @@ from experiments.claims import Claim
 HOLDS, DOES_NOT_HOLD, INCONCLUSIVE = VERDICTS = ("holds", "does not hold", "inconclusive")
 RUN, FAILED, NOT_RUN = "run", "failed", "not run"  # What became of a row.
 SIGNIFICANCE = 0.05
-MAX_SEEDS_NEEDED = 100  # More are not worth a number.
+MAX_SEEDS_NEEDED, MAX_IMAGES_NEEDED = 100, 1_000_000  # More are not worth a number.
 
 
 class Score(NamedTuple):
@@ -44,11 +44,14 @@ class Score(NamedTuple):
 
 
 def t_interval(values: Sequence[float]) -> list[float] | None:
-    """One value per seed -> the 95% Student t interval of their mean; None for a single seed."""
+    """One mIoU per seed -> the 95% Student t interval of their mean; None for a single seed.
+
+    What is below 0 or above 1 of it is cut off: an mIoU cannot be there.
+    """
     if len(values) < 2:
         return None
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-    return [float(np.mean(values) - half), float(np.mean(values) + half)]
+    return [float(max(0, np.mean(values) - half)), float(min(1, np.mean(values) + half))]
 
 
 def verdict(
@@ -177,7 +180,7 @@ def decisive_part(parts: Sequence[Mapping[str, Any]], decision: str) -> Mapping[
         return min(refuting, key=lambda part: part["interval"][1])
 
     def effort(part):
-        return seeds_needed(part) or math.inf, images_needed(part) or 0
+        return images_needed(part) or 0, seeds_needed(part) or math.inf
 
     negative = [part for part in parts if part["difference"] < 0]
     return min(negative, key=effort) if negative else max(parts, key=effort)
@@ -186,9 +189,12 @@ def decisive_part(parts: Sequence[Mapping[str, Any]], decision: str) -> Mapping[
 def seeds_needed(part: Mapping[str, Any]) -> int | None:
     """A judged difference -> about how many seeds would make it significant.
 
-    If it and its errors stay as they were measured. None if MAX_SEEDS_NEEDED would not be enough
-    with these images, or if a single seed does not say how much seeds differ.
+    If it and its errors stay as they were measured, and with any number of images if it needs more
+    than there are. None if MAX_SEEDS_NEEDED would not be enough, or if a single seed does not say
+    how much seeds differ.
     """
+    if images_needed(part):
+        part = {**part, "image_error": 0.0}
     for seeds in range(part["seeds"], MAX_SEEDS_NEEDED + 1):
         half = half_width(part, part["confidence"], seeds=seeds)
         if half is not None and half < abs(part["difference"]):
@@ -199,12 +205,12 @@ def seeds_needed(part: Mapping[str, Any]) -> int | None:
 def images_needed(part: Mapping[str, Any]) -> int | None:
     """A judged difference -> the images without which no seeds make it significant.
 
-    On the assumptions of seeds_needed; rounded down to two digits. None if there are as many, or if
-    the difference is 0.
+    If it and its errors stay as they were measured. Rounded down to two digits, and
+    MAX_IMAGES_NEEDED at most. None if there are as many, or if the difference is 0.
     """
     half = scipy.stats.norm.ppf((1 + part["confidence"]) / 2) * part["image_error"]
     if half <= abs(part["difference"]) or not part["difference"]:
         return None
-    images = part["images"] * (half / part["difference"]) ** 2
+    images = min(part["images"] * (half / part["difference"]) ** 2, MAX_IMAGES_NEEDED)
     unit = 10 ** max(0, math.floor(math.log10(images)) - 1)
     return int(images // unit) * unit

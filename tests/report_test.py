@@ -23,6 +23,8 @@ from experiments.publish import MARKERS
 from experiments.report_page import write_report_page
 from experiments.result_tables import (
     cells,
+    changed_text,
+    claim_cell,
     claim_line,
     columns,
     markdown,
@@ -224,7 +226,7 @@ def test_a_part_of_a_split_is_not_set_against_the_paper(tmp_path):
     changed(file, official_images=1449)
     result = collect("table5", "paper", tmp_path)
     assert status_text(result["rows"]["mg111"], []) == "run; on 30 of 1449 images"
-    assert cells(result)[0][3] == "-"
+    assert dict(zip(columns("paper"), cells(result)[0], strict=True))["difference"] == "-"
 
 
 def test_one_training_is_under_all_of_its_tables(tmp_path):
@@ -373,17 +375,86 @@ def test_the_seeds_that_a_difference_needs_are_those_at_which_it_is_significant(
     assert seeds_needed(part_of(0.02, None, 0.001, seeds=1)) is None
 
 
-def test_where_no_seeds_decide_a_claim_it_says_how_many_images_would():
-    """Four times the images halve their error."""
+def test_where_no_seeds_decide_a_claim_it_says_how_many_images_are_needed_too():
+    """Four times the images halve their error. The seeds are those that any images would need."""
     part = part_of(0.01, 0.01, 0.01)  # The half width of 100 images is 1.96 times the difference.
-    assert seeds_needed(part) is None and images_needed(part) == 380  # 100 * 1.96^2 = 384.
+    assert images_needed(part) == 380  # 100 * 1.96^2 = 384.
+    needed = seeds_needed(part)
+    of_seeds = [half_width({**part, "image_error": 0}, 0.95, seeds=n) for n in (needed, needed - 1)]
+    assert needed > 3 and of_seeds[0] < 0.01 < of_seeds[1]
+    assert seeds_needed(part_of(0.01, 0.1, 0.01)) is None  # Over 100, whatever the images.
     assert images_needed(part_of(0.01, 0.01, 0.1)) == 38_000  # 38,415.
+    assert images_needed(part_of(1e-6, 0.01, 0.01)) == 1_000_000  # At least.
     assert images_needed(part_of(0, 0.01, 0.01)) is None  # As many as one likes.
-    claim = {"claim": "", "verdict": "inconclusive", "parts": [part], "parts_not_run": 0}
-    claim |= {"seeds_needed": None, "images_needed": 3800}
-    assert verdict_text(claim) == "inconclusive (needs over 3,800 images)"
-    claim["images_needed"] = None
-    assert verdict_text(claim) == "inconclusive (needs over 100 seeds)"
+
+
+@pytest.mark.parametrize(
+    "seeds, images, said",
+    [
+        (7, None, "about 7 seeds"),
+        (None, None, "over 100 seeds"),
+        (3, 3800, "over 3,800 images"),  # There are three.
+        (7, 3800, "over 3,800 images and 7 seeds"),
+        (None, 3800, "over 3,800 images and 100 seeds"),
+    ],
+)
+def test_an_open_claim_says_what_it_needs(seeds, images, said):
+    claim = {"claim": "", "verdict": "inconclusive", "parts": [part_of(0.01, 0.01, 0.01)]}
+    claim |= {"decisive": 0, "parts_not_run": 0, "seeds_needed": seeds, "images_needed": images}
+    assert verdict_text(claim) == f"inconclusive (needs {said})"
+
+
+def test_one_seed_is_said_of_the_difference_that_is_shown(tmp_path):
+    """Not of another one."""
+    for seed in range(3):
+        add_run(tmp_path, "table9/batch12", 0.7, seed=seed)
+        add_run(tmp_path, "table9/batch16", 0.5, seed=seed)
+    for row in ("batch4", "batch8"):
+        add_run(tmp_path, f"table9/{row}", 0.4)
+    claim = claim_of(tmp_path, "a larger batch is better", "table9")
+    assert claim["verdict"] == "does not hold" and {p["seeds"] for p in claim["parts"]} == {1, 3}
+    assert verdict_text(claim) == "does not hold" and "one seed" not in claim_cell(claim)
+
+
+def test_a_claim_of_which_a_part_was_not_run_does_not_hold_yet(tmp_path):
+    for seed in range(3):
+        add_run(tmp_path, "table9/batch16", 0.7, seed=seed)
+        add_run(tmp_path, "table9/batch12", 0.6, seed=seed)
+    claim = claim_of(tmp_path, "a larger batch is better", "table9")
+    assert significant_sign(claim["parts"][0]) == 1 and claim["parts_not_run"] == 2
+    assert claim["verdict"] == "inconclusive" and claim_cell(claim) == "not run"
+
+
+def test_what_a_scale_changes_of_a_tables_rows_is_beside_them(tmp_path):
+    """Of the rows that have been run: Table 6's COCO sets a learning rate, but has no number."""
+    add_run(tmp_path, "table9/batch4", 0.5)
+    assert cells(collect("table9", "shapes", tmp_path))[0][:3] == [
+        "batch4",
+        "batch_size 2",
+        "64.43",
+    ]
+    add_run(tmp_path, "table5/mg124_rate24", 0.5)
+    row = collect("table5", "shapes", tmp_path)["rows"]["mg124_rate24"]
+    assert changed_text(row["changed"]) == "atrous_rates (2,4,6,8)"
+    add_run(tmp_path, "base", 0.5)
+    add_run(tmp_path, "base", 0.5, scale="paper")
+    assert cells(collect("table6", "shapes", tmp_path))[0][1] == "-"
+    assert cells(collect("table9", "paper", tmp_path))[3][1] == "-"
+
+
+def test_an_interval_has_no_impossible_miou(tmp_path):
+    for seed, right in enumerate((0.2, 0.5)):
+        add_run(tmp_path, "table5/mg111", right, seed=seed)
+    low, high = collect("table5", "shapes", tmp_path)["rows"]["mg111"]["seed_interval"]
+    assert low == 0 and high == 1
+
+
+def test_commits_of_all_evaluations_are_named(tmp_path):
+    """Also if a training is scored by two of them."""
+    for row, commit in (("os16", "aaaaaaa"), ("os8", "bbbbbbb")):
+        changed(add_run(tmp_path, f"table6/{row}", 0.5), commit=commit)
+    text = summary_in_markdown([collect("table6", "shapes", tmp_path)])
+    assert "1 training run, " in text and "commit aaaaaaa, bbbbbbb: " in text
 
 
 def test_a_verdict_rests_on_one_difference():
@@ -471,12 +542,13 @@ def test_numbers_of_another_scale_are_not_set_against_the_papers(tmp_path):
 def test_the_readme_is_made_anew_between_its_markers(tmp_path):
     add_run(tmp_path, "table5/mg111", 0.6)
     sparse = markdown([collect("table5", "shapes", tmp_path)])
-    assert "| mg121 | 75.93 | - | - | - | - | not run |" in sparse
+    assert "| mg121 | - | 75.93 | - | - | - | - | not run |" in sparse
     for row in ("mg121", "mg124"):
         add_run(tmp_path, f"table5/{row}", 0.6)
     result = collect("table5", "shapes", tmp_path)
     part = markdown([result])
-    assert f"| mg111 | 75.36 | {100 * result['rows']['mg111']['miou']:.2f} | 1 |" in part
+    miou = f"{100 * result['rows']['mg111']['miou']:.2f}"
+    assert f"| mg111 | atrous_rates (2,4,6) | 75.36 | {miou} | 1 |" in part
     assert "- image pooling helps: **not run**; differences not run: 1" in part
     readme = f"# Title\n\n{MARKERS[0]}\nearlier\n{MARKERS[1]}\n\nEnd\n"
     once = between_markers(readme, part, MARKERS)
@@ -688,7 +760,7 @@ def test_publish_says_what_changes_and_drops_no_number(tmp_path, published, monk
     assert f"os8: {old} -> {miou} (2 seeds, commit 1234567)" in out
     assert "shapes_table9.json rows: 1 new, 1 changed, 0 as before\n" in out
     assert f"  batch4: new, {100 * rows['table9']['batch4']['miou']:.2f} (1 seed" in out
-    assert f"| os8 | 75.18 | {miou} |" in after["docs/results.md"]
+    assert f"| os8 | backbone resnet_tiny_shallow | 75.18 | {miou} |" in after["docs/results.md"]
     assert shown_plots(after["docs/results.md"]) == {
         file.name for file in (publish.RESULTS / "plots").iterdir()
     }
@@ -717,10 +789,11 @@ def test_the_published_numbers_are_those_of_the_published_runs():
     """Table 5 of each scale, for the sake of time."""
     for result in publish.read_results():
         if result["table"] == "table5":
-            again = collect("table5", result["scale"], publish.RESULTS / "runs")["rows"]
+            again = collect("table5", result["scale"], publish.RESULTS / "runs")
             for row, numbers in result["rows"].items():
                 for number in ("miou", "image_interval", "seed_interval"):
-                    assert again[row].get(number) == pytest.approx(numbers.get(number))
+                    assert again["rows"][row].get(number) == pytest.approx(numbers.get(number))
+            assert list(map(claim_line, again["claims"])) == list(map(claim_line, result["claims"]))
 
 
 def test_every_run_is_listed_with_what_its_files_say(tmp_path):
