@@ -240,11 +240,8 @@ def effort_text(scale: str, results: Sequence[Mapping[str, Any]]) -> str:
         if any(training["weights"] for training in trainings.values()):
             command.append("--imagenet=FILE")
         commands.append(f"`{' '.join(command)}`")
-    return (
-        f"{len(trainings)} training {'run' if len(trainings) == 1 else 'runs'}, {hours:.1f} hours, "
-        f"commit {', '.join(commits)}: "
-        f"{', '.join(commands)}"
-    )
+    count = f"{len(trainings)} training {'run' if len(trainings) == 1 else 'runs'}"
+    return f"{count}, {hours:.1f} hours, commit {', '.join(commits)}: {', '.join(commands)}"
 
 
 def rows_flag(result: Mapping[str, Any]) -> str:
