@@ -108,6 +108,9 @@ PARSED = {
     "python -m experiments.run table1 table4 table5 table6 --scale=shapes": (
         "needs as long as twelve quick starts take"
     ),
+    "python -m experiments.run table5:mg111 table9:batch4 --scale=shapes --runs=again": (
+        "needs ten minutes"
+    ),
     "python -m experiments.run table1:os8 table1:os16 table1:os32 --scale=shapes": (
         "needs as long as three quick starts take"
     ),
